@@ -1,0 +1,1 @@
+//! SQL values and their types.
