@@ -16,11 +16,9 @@ pub mod keyspace;
 pub mod codec;
 pub mod datum;
 pub mod descriptor;
-
-
-
-
-
+pub mod transaction;
+pub mod request;
+pub mod message;
 
 pub use descriptor::{NodeDescriptor, RangeDescriptor, ReplicaDescriptor};
 pub use id::{ClusterId, Epoch, NodeId, RangeId, ReplicaId, TxnId};

@@ -2,3 +2,8 @@
 
 pub mod sql;
 pub mod kv;
+pub mod store;
+pub mod range;
+pub mod raft;
+pub mod env;
+pub mod config;

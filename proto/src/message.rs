@@ -1,0 +1,60 @@
+//! What nodes send each other: one envelope, batched on one stream a pair.
+
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+
+use crate::request::{RangeRequest, Response};
+use crate::{Key, NodeId, RangeId, ReplicaId, Timestamp};
+
+/// A message from one node to another.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Envelope {
+    #[n(0)]
+    pub from: NodeId,
+    /// The sender's hybrid logical clock. A receiver whose bound it exceeds refuses the whole message.
+    #[n(1)]
+    pub hlc: Timestamp,
+    #[n(2)]
+    pub body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Body {
+    /// Raft messages of any ranges that the two nodes share.
+    #[n(0)]
+    Raft(#[n(0)] Vec<RaftMessage>),
+    /// A request to a range; answered once, or not at all.
+    #[n(1)]
+    Request {
+        /// Chosen by the asking node, unique there since it started.
+        #[n(0)]
+        id: u64,
+        #[n(1)]
+        request: RangeRequest,
+    },
+    #[n(2)]
+    Response {
+        #[n(0)]
+        id: u64,
+        #[n(1)]
+        response: Response,
+    },
+}
+
+/// One Raft message of one range.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RaftMessage {
+    #[n(0)]
+    pub range: RangeId,
+    /// The first key of the range as the sender knows it: tells a receiver without a replica whether one is
+    /// about to come into being by a split.
+    #[n(1)]
+    pub start: Key,
+    #[n(2)]
+    pub from: ReplicaId,
+    #[n(3)]
+    pub to: ReplicaId,
+    /// The Raft library's encoding.
+    #[n(4)]
+    pub payload: ByteVec,
+}

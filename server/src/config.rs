@@ -1,0 +1,84 @@
+//! Every limit, batch size, timeout and threshold of the core, by name.
+//!
+//! The simulator draws them per seed, so that edges are met early; production takes the defaults.
+
+use std::time::Duration;
+
+use txn::locks::LockTimes;
+
+/// See the module. Durations are on the monotonic clock.
+#[derive(Clone, Debug)]
+pub struct Knobs {
+    /// How often a store looks at its waiting requests.
+    pub tick: Duration,
+    /// How many ticks make one Raft tick.
+    pub raft_tick_every: u32,
+    /// Raft ticks without a leader before an election; each timeout is drawn between this and twice this.
+    pub election_ticks: usize,
+    /// Raft ticks between a leader's heartbeats.
+    pub heartbeat_ticks: usize,
+    /// The read window `W`: how far beyond an acknowledged heartbeat a leader serves reads. A new leader writes this much
+    /// above its clock at first, and its clients wait for it.
+    pub read_window: Duration,
+    /// How far ahead of the clock the HLC ceiling is synced.
+    pub ceiling_step: Duration,
+    /// How long a request waits at a range for an intent before its gateway settles the intent's owner.
+    pub push_after: Duration,
+    /// How long a request waits at a range for a lock before it has to ask again.
+    pub lock_wait: Duration,
+    /// How long a request waits at a range for anything else.
+    pub wait_max: Duration,
+    /// Requests waiting at a range past which more are refused.
+    pub waiting_max: usize,
+    pub locks: LockTimes,
+    /// How long a preparing transaction may be silent before anyone may abort it.
+    pub txn_expiry: Duration,
+    /// How often a coordinator that still prepares says that it lives.
+    pub txn_heartbeat: Duration,
+    /// Keys, and spans, per half of a timestamp cache.
+    pub read_keys_max: usize,
+    pub read_spans_max: usize,
+    /// Bytes of one command.
+    pub command_bytes_max: usize,
+    /// Bytes of commands in flight in one range.
+    pub uncommitted_bytes_max: u64,
+    /// Bytes of log that a store keeps in memory before it flushes the engine and truncates.
+    pub log_bytes_max: usize,
+    /// How long a gateway waits for one answer before it asks again, perhaps elsewhere.
+    pub attempt_timeout: Duration,
+    /// How long a gateway goes on asking before it reports the range unavailable.
+    pub request_deadline: Duration,
+    /// Keys and values in a transaction's buffer, and the keys and spans it remembers having read: bytes.
+    pub txn_bytes_max: usize,
+    /// Requests of one gateway in flight past which more wait.
+    pub requests_in_flight_max: usize,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Knobs {
+            tick: Duration::from_millis(5),
+            raft_tick_every: 10,
+            election_ticks: 14,
+            heartbeat_ticks: 2,
+            read_window: Duration::from_millis(600),
+            ceiling_step: Duration::from_secs(1),
+            push_after: Duration::from_millis(20),
+            lock_wait: Duration::from_millis(400),
+            wait_max: Duration::from_secs(2),
+            waiting_max: 10_000,
+            locks: LockTimes { wound_after: Duration::from_millis(20), expire_after: Duration::from_secs(5) },
+            txn_expiry: Duration::from_secs(3),
+            txn_heartbeat: Duration::from_secs(1),
+            read_keys_max: 50_000,
+            read_spans_max: 256,
+            command_bytes_max: 16 << 20,
+            uncommitted_bytes_max: 64 << 20,
+            log_bytes_max: 32 << 20,
+            attempt_timeout: Duration::from_millis(700),
+            request_deadline: Duration::from_secs(15),
+            txn_bytes_max: 64 << 20,
+            requests_in_flight_max: 10_000,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What the Raft log of a store looks like on disk.
+//!
+//! The log is a sequence of [`LogFrame`]s. A frame holds whatever became ready in all groups of the store while the last
+//! frame was being synced: that is group commit. Reading all frames in order into a [`RecoveredLog`] gives the state of
+//! each group; later records of a group override earlier ones from their first entry on, as in Raft itself.
+
+use std::collections::BTreeMap;
+
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+use proto::{RangeId, Timestamp};
+
+/// One append, synced as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct LogFrame {
+    #[n(0)]
+    pub groups: Vec<GroupRecord>,
+    /// A new ceiling of the hybrid logical clock.
+    #[n(1)]
+    pub ceiling: Option<Timestamp>,
+}
+
+impl LogFrame {
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty() && self.ceiling.is_none()
+    }
+}
+
+/// What one frame adds to one group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct GroupRecord {
+    #[n(0)]
+    pub range: RangeId,
+    /// Everything up to here is in the engine, durably, or came with a Raft snapshot: entries up to it are forgotten.
+    #[n(1)]
+    pub truncated: Option<LogPosition>,
+    /// The log before this frame is void: a Raft snapshot up to `truncated` replaces it.
+    #[n(2)]
+    pub reset: bool,
+    #[n(3)]
+    pub hard_state: Option<HardState>,
+    /// Consecutive. They replace entries of the same and higher indexes.
+    #[n(4)]
+    pub entries: Vec<LogEntry>,
+}
+
+/// An entry's place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct LogPosition {
+    #[n(0)]
+    pub index: u64,
+    #[n(1)]
+    pub term: u64,
+}
+
+/// What Raft must remember of its votes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct HardState {
+    #[n(0)]
+    pub term: u64,
+    #[n(1)]
+    pub vote: u64,
+    #[n(2)]
+    pub commit: u64,
+}
+
+/// A Raft entry.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LogEntry {
+    #[n(0)]
+    pub index: u64,
+    #[n(1)]
+    pub term: u64,
+    /// The library's entry type: 0 for commands.
+    #[n(2)]
+    pub kind: u32,
+    #[n(3)]
+    pub data: ByteVec,
+}
+
+/// One group as its records left it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveredGroup {
+    pub truncated: LogPosition,
+    pub hard_state: HardState,
+    pub entries: Vec<LogEntry>,
+}
+
+/// A store's log as its frames left it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveredLog {
+    pub groups: BTreeMap<RangeId, RecoveredGroup>,
+    pub ceiling: Timestamp,
+}
+
+impl RecoveredLog {
+    /// Takes in the next frame.
+    ///
+    /// # Errors
+    /// A sentence, if the frame cannot follow what came before.
+    pub fn add(&mut self, frame: LogFrame) -> Result<(), String> {
+        if let Some(ceiling) = frame.ceiling {
+            self.ceiling = self.ceiling.max(ceiling);
+        }
+        for record in frame.groups {
+            self.groups.entry(record.range).or_default().add(record)?;
+        }
+        Ok(())
+    }
+}
+
+impl RecoveredGroup {
+    fn add(&mut self, record: GroupRecord) -> Result<(), String> {
+        if record.reset {
+            self.entries.clear();
+            self.truncated = LogPosition::default();
+        }
+        if let Some(position) = record.truncated.filter(|p| p.index > self.truncated.index) {
+            self.entries.retain(|entry| entry.index > position.index);
+            self.truncated = position;
+        }
+        if let Some(hard_state) = record.hard_state {
+            self.hard_state = hard_state;
+        }
+        let fresh = record.entries.into_iter().filter(|entry| entry.index > self.truncated.index);
+        for (n, entry) in fresh.enumerate() {
+            if n == 0 {
+                self.entries.retain(|old| old.index < entry.index);
+            }
+            let expected = self.entries.last().map_or(self.truncated.index, |last| last.index) + 1;
+            if entry.index != expected {
+                return Err(format!("{}: entry {} follows where {expected} belongs", record.range, entry.index));
+            }
+            self.entries.push(entry);
+        }
+        Ok(())
+    }
+
+    /// The group's whole state as one record, for the head of a new segment.
+    pub fn to_record(&self, range: RangeId) -> GroupRecord {
+        GroupRecord {
+            range,
+            truncated: Some(self.truncated),
+            reset: false,
+            hard_state: Some(self.hard_state),
+            entries: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(index: u64, term: u64) -> LogEntry {
+        LogEntry { index, term, kind: 0, data: ByteVec::from(vec![]) }
+    }
+
+    fn frame(record: GroupRecord) -> LogFrame {
+        LogFrame { groups: vec![GroupRecord { range: RangeId(1), ..record }], ceiling: None }
+    }
+
+    #[test]
+    fn later_entries_replace_earlier_ones_from_their_first_on() {
+        let mut log = RecoveredLog::default();
+        let position = LogPosition { index: 5, term: 5 };
+        log.add(frame(GroupRecord { truncated: Some(position), ..Default::default() })).unwrap();
+        log.add(frame(GroupRecord { entries: vec![entry(6, 6), entry(7, 6), entry(8, 6)], ..Default::default() })).unwrap();
+        log.add(frame(GroupRecord { entries: vec![entry(7, 7)], ..Default::default() })).unwrap();
+        assert_eq!(log.groups[&RangeId(1)].entries, vec![entry(6, 6), entry(7, 7)]);
+        assert!(log.add(frame(GroupRecord { entries: vec![entry(9, 7)], ..Default::default() })).is_err());
+    }
+
+    #[test]
+    fn truncation_and_reset_forget() {
+        let mut log = RecoveredLog::default();
+        log.add(frame(GroupRecord { entries: vec![entry(1, 1), entry(2, 1), entry(3, 1)], ..Default::default() })).unwrap();
+        let position = LogPosition { index: 2, term: 1 };
+        log.add(frame(GroupRecord { truncated: Some(position), ..Default::default() })).unwrap();
+        assert_eq!(log.groups[&RangeId(1)].entries, vec![entry(3, 1)]);
+        let position = LogPosition { index: 9, term: 4 };
+        log.add(frame(GroupRecord { truncated: Some(position), reset: true, ..Default::default() })).unwrap();
+        assert_eq!(log.groups[&RangeId(1)].entries, vec![]);
+        assert_eq!(log.groups[&RangeId(1)].truncated, position);
+    }
+}

@@ -1,0 +1,79 @@
+//! Committed entries go into the engine.
+
+use proto::codec;
+use proto::request::{Reply, Response};
+use raft::eraftpb::{Entry, EntryType};
+use txn::WriteBatch;
+use txn::engine::EngineError;
+
+use super::command::{Command, Trigger};
+use super::replica::{Replica, Surroundings};
+use super::serve::{Wake, micros, respond};
+use super::state::{self, Applied};
+
+impl Replica {
+    /// Applies entries in order, and answers those who proposed them here.
+    pub fn apply(&mut self, cx: &mut Surroundings<'_>, entries: &[Entry]) {
+        if self.stopped.is_some() || entries.is_empty() {
+            return;
+        }
+        if let Err(error) = self.try_apply(cx, entries) {
+            self.stop(cx, &error);
+        }
+    }
+
+    fn try_apply(&mut self, cx: &mut Surroundings<'_>, entries: &[Entry]) -> Result<(), EngineError> {
+        let mut batch = WriteBatch::default();
+        let mut finished = Vec::new();
+        let mut own_term = false;
+        for entry in entries {
+            assert_eq!(entry.index, self.applied.index + 1, "entries are applied one after another");
+            self.applied = Applied { index: entry.index, term: entry.term };
+            own_term |= self.leading.as_ref().is_some_and(|l| l.term == entry.term);
+            if entry.data.is_empty() || entry.entry_type != EntryType::EntryNormal as i32 {
+                continue;
+            }
+            let command: Command = codec::decode("a command", &entry.data)?;
+            // Evaluated in one term, appended in another: its latches meant nothing (I4).
+            if command.term != entry.term {
+                continue;
+            }
+            cx.effects.counts.commands_applied += 1;
+            batch.writes.extend(command.batch.writes);
+            if let Some(Trigger::Split { left, right, read_floor }) = command.trigger {
+                self.apply_split(cx, &mut batch, left, right, read_floor);
+            }
+            finished.push((entry.term, command.proposal));
+        }
+        state::put_applied(&mut batch, self.state.descriptor.id, self.applied);
+        cx.engine.write(batch)?;
+        self.group.applied(self.applied.index);
+        self.dirty = true;
+        for (term, proposal) in finished {
+            self.finish(cx, term, proposal);
+        }
+        if own_term {
+            self.start_serving(cx);
+        }
+        Ok(())
+    }
+
+    /// Answers the proposer of an applied command, and lets go of what it held.
+    fn finish(&mut self, cx: &mut Surroundings<'_>, term: u64, number: u64) {
+        let Some(leading) = self.leading.as_mut().filter(|l| l.term == term) else { return };
+        let Some(proposal) = leading.proposals.remove(&number) else { return };
+        leading.latches.release(proposal.latch);
+        let handed_on = proposal.ends.map(|txn| leading.locks.release(txn)).unwrap_or_default();
+        cx.effects.counts.commits += u64::from(proposal.commits);
+        let reply = Reply {
+            body: proposal.reply,
+            queue_us: micros(proposal.proposed - proposal.arrived),
+            replication_us: micros(cx.now - proposal.proposed),
+        };
+        respond(cx, proposal.origin, Response::Done(reply));
+        self.wake(cx, Wake::Applied(&proposal.touched));
+        if !handed_on.is_empty() {
+            self.wake(cx, Wake::Locks);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What a range replicates: one enum, with stable numbers.
+
+use minicbor::{Decode, Encode};
+use proto::{RangeDescriptor, Timestamp};
+use txn::WriteBatch;
+
+/// An evaluated command, as a Raft entry carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Command {
+    /// The term in which it was evaluated. Applying skips an entry whose own term differs (I4).
+    #[n(0)]
+    pub term: u64,
+    /// Chosen by the leader, unique in its term.
+    #[n(1)]
+    pub proposal: u64,
+    #[n(2)]
+    pub batch: WriteBatch,
+    #[n(3)]
+    pub trigger: Option<Trigger>,
+}
+
+/// What else happens when a command is applied.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Trigger {
+    /// The range becomes two.
+    #[n(0)]
+    Split {
+        #[n(0)]
+        left: RangeDescriptor,
+        #[n(1)]
+        right: RangeDescriptor,
+        /// Everything in the right-hand range counts as read up to here.
+        #[n(2)]
+        read_floor: Timestamp,
+    },
+}

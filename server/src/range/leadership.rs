@@ -1,0 +1,109 @@
+//! When a leader may serve, and up to which timestamp.
+//!
+//! ```text
+//!   elected ──▶ leading, not serving ──── entry of own term applied ──▶ serving
+//!      ▲              │                                                   │
+//!      └──────────────┴────────────── term or role changed ◀──────────────┘
+//! ```
+
+use proto::request::{Refusal, Response};
+
+use super::replica::{Leading, Replica, Surroundings};
+use super::serve::{Wake, respond};
+use super::state::INITIAL_POSITION;
+use crate::raft::Round;
+
+impl Replica {
+    /// Notices a change of leadership. Called after everything that may have changed it.
+    pub fn check_leadership(&mut self, cx: &mut Surroundings<'_>) {
+        let term = self.group.term();
+        let leads = self.group.is_leader() && self.stopped.is_none();
+        if self.leading.as_ref().is_some_and(|l| !leads || l.term != term) {
+            self.step_down(cx);
+        }
+        if leads && self.leading.is_none() {
+            self.step_up(cx);
+        }
+        self.leader = self.leader_node();
+    }
+
+    fn step_up(&mut self, cx: &mut Surroundings<'_>) {
+        // The library has appended this term's empty entry already. If it follows the range's beginning directly, nobody has
+        // ever led this range, and only its floor binds; else some leader may have served up to its fence.
+        let first = self.group.last_index() == INITIAL_POSITION + 1;
+        let low_water = if first {
+            self.state.read_floor
+        } else {
+            self.state.read_floor.max(cx.clock.reading().plus(cx.knobs.read_window))
+        };
+        self.eager_ticks = 0;
+        cx.effects.counts.elections_won += 1;
+        self.leading = Some(Leading::new(self.group.term(), low_water, cx.knobs));
+    }
+
+    /// Leads no more: whoever waits shall ask elsewhere, and what is in flight may or may not take effect.
+    pub fn step_down(&mut self, cx: &mut Surroundings<'_>) {
+        let Some(leading) = self.leading.take() else { return };
+        for waiting in leading.waiting.into_values() {
+            let refusal = self.refusal();
+            respond(cx, waiting.origin, Response::Refused(refusal));
+        }
+        for proposal in leading.proposals.into_values() {
+            respond(cx, proposal.origin, Response::Refused(Refusal::Unknown));
+        }
+    }
+
+    /// An entry of this term is applied: everything before it is too.
+    pub fn start_serving(&mut self, cx: &mut Surroundings<'_>) {
+        if let Some(leading) = self.leading.as_mut().filter(|l| !l.serving) {
+            leading.serving = true;
+            cx.effects.published.push(self.state.descriptor.clone());
+            self.ask_for_fence(cx);
+        }
+    }
+
+    /// Starts a round that will raise the fence.
+    pub fn ask_for_fence(&mut self, cx: &mut Surroundings<'_>) {
+        /// Rounds in flight past which no more are started: lost ones are repeated by Raft's heartbeats.
+        const ROUNDS_MAX: usize = 2;
+        let Some(leading) = self.leading.as_mut() else { return };
+        if leading.rounds.len() >= ROUNDS_MAX {
+            return;
+        }
+        let round = leading.next_id();
+        leading.rounds.insert(round, cx.clock.reading());
+        leading.active = false;
+        self.group.ask_round(Round(round));
+        self.dirty = true;
+    }
+
+    /// A quorum has acknowledged a round in this term.
+    pub fn acknowledged(&mut self, cx: &mut Surroundings<'_>, round: Round) {
+        let Some(leading) = self.leading.as_mut() else { return };
+        let Some(reading) = leading.rounds.remove(&round.0) else { return };
+        // An acknowledged round vouches for those before it.
+        leading.rounds.retain(|number, _| *number > round.0);
+        leading.fence = leading.fence.max(reading.plus(cx.knobs.read_window));
+        self.wake(cx, Wake::Fence);
+    }
+
+    /// Keeps the fence ahead of a leader that is asked things; an idle one lets it lapse.
+    pub fn tick_fence(&mut self, cx: &mut Surroundings<'_>) {
+        let Some(leading) = self.leading.as_ref().filter(|l| l.serving && l.active) else { return };
+        let ahead = leading.fence.since(cx.clock.reading());
+        if ahead < cx.knobs.read_window / 2 {
+            self.ask_for_fence(cx);
+        }
+    }
+
+    /// A replica born of a split on its leader's store stands for election until someone leads.
+    pub fn tick_election(&mut self) {
+        if self.eager_ticks > 0 {
+            self.eager_ticks -= 1;
+            if self.group.leader().is_none() {
+                self.group.campaign();
+                self.dirty = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! One replica of a range.
+//!
+//! A [`replica::Replica`] ties a Raft group to the engine. Commands are evaluated above Raft, by the leader, under latches
+//! (see [`txn::participant`]); what is replicated is the write batch that came out, and every replica applies it blindly.
+//!
+//! * [`serve`]: a request comes in, waits for what it must wait for, is evaluated, answered or proposed.
+//! * [`leadership`]: when a leader may serve at all, and up to which timestamp.
+//! * [`apply`]: a committed entry goes into the engine; its proposer is answered.
+//! * [`split`]: one range becomes two.
+//! * [`snapshot`]: a replica that fell too far behind gets everything at once.
+//!
+//! **Timestamps are the lease.** A leader serves reads up to its *fence*: an HLC reading that it put on a heartbeat round
+//! which a quorum acknowledged in its term, plus the read window. A new leader counts everything as read up to its *low-water
+//! mark*, its HLC on election plus the same window; as some voter of its quorum has acknowledged whatever round an older
+//! leader relies on, and votes carry the voter's HLC, the mark lies above every fence before it. No wall clock enters the argument.
+
+pub mod command;
+pub mod state;
+pub mod replica;
+pub mod serve;
+pub mod leadership;
+pub mod apply;
+pub mod split;
+pub mod snapshot;
+
+pub use replica::{Bootstrap, Replica, Surroundings};

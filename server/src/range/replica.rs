@@ -1,0 +1,265 @@
+//! A replica's state and accessors.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proto::message::RaftMessage;
+use proto::request::{RangeRequest, Refusal, ReplyBody, Response};
+use proto::{Key, NodeId, RangeDescriptor, ReplicaDescriptor, Span, Timestamp, TxnId};
+use raft::eraftpb::Message;
+use txn::engine::{Engine, EngineError};
+use txn::latches::{LatchId, Latches};
+use txn::locks::LockTable;
+use txn::reads::ReadMarks;
+
+use super::state::{Applied, INITIAL_POSITION, RangeState};
+use crate::config::Knobs;
+use crate::env::Clock;
+use crate::raft::record::{HardState, LogPosition};
+use crate::raft::{Group, GroupConfig, RecoveredGroup};
+
+/// Who asked, to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    pub node: NodeId,
+    pub id: u64,
+}
+
+/// What a replica's step may use, and where its effects go.
+pub struct Surroundings<'a> {
+    /// On the monotonic clock.
+    pub now: Duration,
+    pub clock: &'a dyn Clock,
+    pub knobs: &'a Knobs,
+    pub engine: &'a mut dyn Engine,
+    pub effects: &'a mut Effects,
+}
+
+/// What a replica's step asks the store to do.
+#[derive(Debug, Default)]
+pub struct Effects {
+    pub responses: Vec<(Origin, Response)>,
+    /// A descriptor that its leader wants in the meta range.
+    pub published: Vec<RangeDescriptor>,
+    /// New replicas that came into being by a split, led on this store if the left-hand one is.
+    pub splits: Vec<(RangeState, bool)>,
+    pub counts: Counts,
+}
+
+/// What happened, for the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Commands applied that committed a transaction or its record.
+    pub commits: u64,
+    pub commands_applied: u64,
+    pub elections_won: u64,
+}
+
+/// Why a request waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// For commands in flight on its keys.
+    Latches,
+    /// For an acknowledged round.
+    Fence,
+    /// For other transactions' intents.
+    Intents(Vec<proto::request::IntentInTheWay>),
+    /// For places in the lock table.
+    Locks,
+}
+
+/// A request that waits.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    pub origin: Origin,
+    pub request: RangeRequest,
+    pub arrived: Duration,
+    /// Since when it waits for its present reason.
+    pub since: Duration,
+    pub why: Why,
+}
+
+/// A command in flight.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    pub origin: Origin,
+    pub arrived: Duration,
+    pub proposed: Duration,
+    pub reply: ReplyBody,
+    pub latch: LatchId,
+    /// What it writes, to wake whom it frees.
+    pub touched: Vec<Span>,
+    /// The transaction that ends here, and so gives up its locks.
+    pub ends: Option<TxnId>,
+    /// Whether it is a commit.
+    pub commits: bool,
+}
+
+/// What only a leader has.
+pub struct Leading {
+    pub term: u64,
+    /// An entry of this term is applied.
+    pub serving: bool,
+    pub reads: ReadMarks,
+    pub latches: Latches,
+    pub locks: LockTable,
+    pub waiting: BTreeMap<LatchId, Waiting>,
+    pub proposals: BTreeMap<u64, Proposal>,
+    /// No read is served above this.
+    pub fence: Timestamp,
+    /// Rounds asked for, with the HLC reading that went with each.
+    pub rounds: BTreeMap<u64, Timestamp>,
+    /// Whether anything was asked since the last round.
+    pub active: bool,
+    next_id: u64,
+}
+
+impl Leading {
+    pub fn new(term: u64, low_water: Timestamp, knobs: &Knobs) -> Leading {
+        Leading {
+            term,
+            serving: false,
+            reads: ReadMarks::new(low_water, knobs.read_keys_max, knobs.read_spans_max),
+            latches: Latches::default(),
+            locks: LockTable::new(knobs.locks),
+            waiting: BTreeMap::new(),
+            proposals: BTreeMap::new(),
+            fence: Timestamp::ZERO,
+            rounds: BTreeMap::new(),
+            active: true,
+            next_id: 0,
+        }
+    }
+
+    /// Numbers requests, proposals and rounds of this term.
+    pub fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
+
+/// One replica. See the module.
+pub struct Replica {
+    pub me: ReplicaDescriptor,
+    pub state: RangeState,
+    pub applied: Applied,
+    pub group: Group,
+    pub leading: Option<Leading>,
+    /// Why the replica has stopped, if it has.
+    pub stopped: Option<String>,
+    /// A replica that came into being on its left-hand range's leader stands for election for so many ticks.
+    pub eager_ticks: u32,
+    /// What a follower knew last: its leader.
+    pub leader: Option<NodeId>,
+    /// Whether its group may have an output.
+    pub dirty: bool,
+}
+
+/// How a replica comes into being: from what the engine and the log hold, which for a new range is what
+/// [`fresh_log`] says.
+pub struct Bootstrap {
+    pub state: RangeState,
+    pub applied: Applied,
+    pub log: RecoveredGroup,
+}
+
+/// The log of every replica of a new range.
+pub fn fresh_log() -> RecoveredGroup {
+    RecoveredGroup {
+        truncated: LogPosition { index: INITIAL_POSITION, term: INITIAL_POSITION },
+        hard_state: HardState { term: INITIAL_POSITION, vote: 0, commit: INITIAL_POSITION },
+        entries: Vec::new(),
+    }
+}
+
+/// The applied state of every replica of a new range.
+pub const FRESH_APPLIED: Applied = Applied { index: INITIAL_POSITION, term: INITIAL_POSITION };
+
+impl Replica {
+    /// # Errors
+    /// When the log and the engine contradict each other.
+    pub fn new(node: NodeId, from: Bootstrap, knobs: &Knobs, seed: u64, logger: &slog::Logger) -> Result<Replica, String> {
+        let Bootstrap { state, applied, log } = from;
+        let descriptor = &state.descriptor;
+        let me = descriptor
+            .replica_on(node)
+            .ok_or_else(|| format!("{} has no replica on {node}, but its data is here", descriptor.id))?;
+        let config = GroupConfig {
+            range: descriptor.id,
+            replica: me.id.0,
+            voters: descriptor.replicas.iter().map(|r| r.id.0).collect(),
+            seed,
+            election_ticks: knobs.election_ticks,
+            heartbeat_ticks: knobs.heartbeat_ticks,
+            applied: applied.index,
+            uncommitted_bytes_max: knobs.uncommitted_bytes_max,
+        };
+        let group = Group::new(config, log, logger)?;
+        Ok(Replica {
+            me,
+            state,
+            applied,
+            group,
+            leading: None,
+            stopped: None,
+            eager_ticks: 0,
+            leader: None,
+            dirty: true,
+        })
+    }
+
+    pub fn descriptor(&self) -> &RangeDescriptor {
+        &self.state.descriptor
+    }
+
+    /// The node that leads, as far as this replica knows.
+    pub fn leader_node(&self) -> Option<NodeId> {
+        let id = self.group.leader()?;
+        self.descriptor().replicas.iter().find(|r| r.id.0 == id).map(|r| r.node)
+    }
+
+    /// Whether it leads and may serve.
+    pub fn is_serving(&self) -> bool {
+        self.stopped.is_none()
+            && self.leading.as_ref().is_some_and(|l| l.serving && l.term == self.group.term())
+            && self.group.is_leader()
+    }
+
+    /// Wraps a message of the group for its way; with the node to send it to.
+    pub fn address(&self, message: &Message) -> Option<(NodeId, RaftMessage)> {
+        let to = self.descriptor().replicas.iter().find(|r| r.id.0 == message.to)?;
+        let wrapped = RaftMessage {
+            range: self.descriptor().id,
+            start: self.descriptor().start.clone(),
+            from: self.me.id,
+            to: to.id,
+            payload: crate::raft::group::encode_message(message).into(),
+        };
+        Some((to.node, wrapped))
+    }
+
+    /// The replica stops for good: it answers nothing, and its group is no longer stepped.
+    pub fn stop(&mut self, cx: &mut Surroundings<'_>, error: &EngineError) {
+        self.stopped = Some(error.to_string());
+        self.step_down(cx);
+    }
+
+    /// What to answer where this replica cannot serve.
+    pub fn refusal(&self) -> Refusal {
+        match &self.stopped {
+            Some(why) => Refusal::Corrupt(format!("{} on {} has stopped: {why}", self.descriptor().id, self.me.node)),
+            None if self.group.is_leader() => Refusal::Busy("the leader is starting".into()),
+            None => Refusal::NotLeader(self.leader_node()),
+        }
+    }
+
+    /// Whether the range holds a span.
+    pub fn covers(&self, span: &Span) -> bool {
+        self.descriptor().span().covers(span)
+    }
+
+    /// The first key, for messages.
+    pub fn start(&self) -> &Key {
+        &self.descriptor().start
+    }
+}

@@ -1,0 +1,326 @@
+//! Requests: in, waiting, evaluated, answered or proposed.
+
+use std::time::Duration;
+
+use proto::codec;
+use proto::request::{LockingRead, Operation, RangeRequest, Refusal, Reply, ReplyBody, Response};
+use proto::{Span, TxnId};
+use txn::WriteBatch;
+use txn::engine::EngineError;
+use txn::latches::LatchId;
+use txn::locks::{Acquired, Rank};
+use txn::participant::{self, Context, Evaluation};
+
+use super::command::{Command, Trigger};
+use super::replica::{Leading, Origin, Proposal, Replica, Surroundings, Waiting, Why};
+
+/// Why waiting requests are looked at again.
+#[derive(Clone, Copy, Debug)]
+pub enum Wake<'a> {
+    /// A command that wrote these spans has been applied.
+    Applied(&'a [Span]),
+    /// Locks may have changed hands.
+    Locks,
+    /// The fence has moved.
+    Fence,
+}
+
+/// A command on its way into the log.
+struct Proposed {
+    batch: WriteBatch,
+    trigger: Option<Trigger>,
+    reply: ReplyBody,
+    ends: Option<TxnId>,
+    commits: bool,
+}
+
+impl Replica {
+    /// A request has arrived.
+    pub fn serve(&mut self, cx: &mut Surroundings<'_>, origin: Origin, request: RangeRequest) {
+        if !self.is_serving() {
+            let refusal = self.refusal();
+            return respond(cx, origin, Response::Refused(refusal));
+        }
+        let Some(leading) = self.leading.as_mut() else { return };
+        leading.active = true;
+        if let Operation::Locks(locks) = &request.operation {
+            if locks.keep {
+                leading.locks.keep(cx.now, locks.txn);
+            } else {
+                leading.locks.release(locks.txn);
+                leading.waiting.retain(|_, w| !matches!(&w.request.operation, Operation::LockingRead(r) if r.txn == locks.txn));
+                self.wake(cx, Wake::Locks);
+            }
+            return respond(cx, origin, done(ReplyBody::Ok));
+        }
+        if leading.waiting.len() >= cx.knobs.waiting_max {
+            let busy = format!("{} requests are waiting at this range", leading.waiting.len());
+            return respond(cx, origin, Response::Refused(Refusal::Busy(busy)));
+        }
+        let id = LatchId(leading.next_id());
+        let waiting = Waiting { origin, request, arrived: cx.now, since: cx.now, why: Why::Latches };
+        self.attempt(cx, id, waiting);
+    }
+
+    /// Carries a request out if nothing stands in its way, else lets it wait.
+    fn attempt(&mut self, cx: &mut Surroundings<'_>, id: LatchId, waiting: Waiting) {
+        if let Some(refusal) = self.misrouted(&waiting.request) {
+            self.stop_waiting(id);
+            return respond(cx, waiting.origin, Response::Refused(refusal));
+        }
+        let outcome = self.try_evaluate(cx, id, &waiting.request.operation);
+        match outcome {
+            Err(error) => {
+                respond(cx, waiting.origin, Response::Refused(Refusal::Corrupt(error.to_string())));
+                self.stop(cx, &error);
+            }
+            Ok(Step::Wait(why)) => self.park(cx, id, waiting, why),
+            Ok(Step::Respond(response)) => {
+                self.stop_waiting(id);
+                respond(cx, waiting.origin, queued(response, cx.now - waiting.arrived));
+            }
+            Ok(Step::Propose(proposed, writes, timestamp)) => {
+                self.propose(cx, id, &waiting, proposed, writes, timestamp);
+            }
+        }
+    }
+
+    /// Whether a request is for another range, or for this one as it is no longer.
+    fn misrouted(&self, request: &RangeRequest) -> Option<Refusal> {
+        let descriptor = self.descriptor();
+        let fits = request.range == descriptor.id
+            && participant::named(&request.operation).iter().all(|span| descriptor.span().covers(span));
+        (!fits || request.epoch != descriptor.epoch).then(|| Refusal::WrongRange(vec![descriptor.clone()]))
+    }
+
+    fn try_evaluate(&mut self, cx: &mut Surroundings<'_>, id: LatchId, operation: &Operation) -> Result<Step, EngineError> {
+        let Ok(now) = cx.clock.issue() else {
+            return Ok(Step::refuse(Refusal::Busy("the clock is at its ceiling: the disk is slow".into())));
+        };
+        let receipt_floor = self.state.receipt_floor;
+        let Some(leading) = self.leading.as_mut() else { return Ok(Step::refuse(self.refusal())) };
+        if let Operation::LockingRead(read) = operation {
+            match acquire_locks(leading, cx.now, read) {
+                Acquired::Yes => {}
+                Acquired::Waiting => return Ok(Step::Wait(Why::Locks)),
+                Acquired::Wounded(by) => return Ok(Step::refuse(Refusal::Wounded(Some(by)))),
+            }
+        }
+        let access = participant::access(operation);
+        if leading.latches.read_blocked(&access.reads, access.at) {
+            return Ok(Step::Wait(Why::Latches));
+        }
+        if !access.writes.is_empty() && leading.latches.write_blocked(&access.writes, Some(id)) {
+            leading.latches.wait(id, access.writes);
+            return Ok(Step::Wait(Why::Latches));
+        }
+        if let Operation::Split(split) = operation {
+            return Ok(self.evaluate_split(split, access.writes));
+        }
+        let mut context = Context {
+            engine: cx.engine,
+            reads: &mut leading.reads,
+            now,
+            fence: leading.fence,
+            receipt_floor,
+            expiry: cx.knobs.txn_expiry,
+        };
+        Ok(match participant::evaluate(&mut context, operation)? {
+            Evaluation::Answer(body) => Step::Respond(done(body)),
+            Evaluation::Refuse(refusal) => Step::refuse(refusal),
+            Evaluation::Blocked(intents) => Step::Wait(Why::Intents(intents)),
+            Evaluation::BeyondFence(_) => Step::Wait(Why::Fence),
+            Evaluation::Write { batch, timestamp, reply } => {
+                let size = participant::encoded_len(&batch);
+                if size > cx.knobs.command_bytes_max {
+                    let limit = cx.knobs.command_bytes_max;
+                    return Ok(Step::refuse(Refusal::Invalid(format!(
+                        "the writes to one range make a command of {size} bytes, and the limit is {limit}"
+                    ))));
+                }
+                let ends = match operation {
+                    Operation::CommitOne(commit) => Some(commit.txn.id),
+                    Operation::Resolve(resolve) => Some(resolve.txn),
+                    Operation::CommitRecord(commit) => Some(commit.txn.id),
+                    _ => None,
+                };
+                let commits = matches!(operation, Operation::CommitOne(_) | Operation::CommitRecord(_));
+                Step::Propose(Box::new(Proposed { batch, trigger: None, reply, ends, commits }), access.writes, timestamp)
+            }
+        })
+    }
+
+    /// The command of a split, evaluated under a latch on the whole range.
+    fn evaluate_split(&mut self, split: &proto::request::Split, writes: Vec<Span>) -> Step {
+        let Some(leading) = self.leading.as_ref() else { return Step::refuse(self.refusal()) };
+        let read_floor = leading.reads.summary();
+        match super::split::plan(&self.state.descriptor, split) {
+            Err(refusal) => Step::refuse(refusal),
+            Ok(None) => Step::Respond(done(ReplyBody::Split(vec![self.state.descriptor.clone()]))),
+            Ok(Some((left, right))) => {
+                let reply = ReplyBody::Split(vec![left.clone(), right.clone()]);
+                let trigger = Some(Trigger::Split { left, right, read_floor });
+                let batch = WriteBatch::default();
+                let proposed = Proposed { batch, trigger, reply, ends: None, commits: false };
+                Step::Propose(Box::new(proposed), writes, proto::Timestamp::ZERO)
+            }
+        }
+    }
+
+    fn propose(
+        &mut self,
+        cx: &mut Surroundings<'_>,
+        id: LatchId,
+        waiting: &Waiting,
+        proposed: Box<Proposed>,
+        writes: Vec<Span>,
+        timestamp: proto::Timestamp,
+    ) {
+        let Some(leading) = self.leading.as_mut() else { return };
+        let Proposed { batch, trigger, reply, ends, commits } = *proposed;
+        let number = leading.next_id();
+        let command = Command { term: leading.term, proposal: number, batch, trigger };
+        if let Err(detail) = self.group.propose(codec::encode(&command)) {
+            leading.latches.stop_waiting(id);
+            let busy = Refusal::Busy(format!("the command was not accepted: {detail}"));
+            return respond(cx, waiting.origin, Response::Refused(busy));
+        }
+        self.dirty = true;
+        leading.latches.acquire(id, writes.clone(), timestamp);
+        let proposal = Proposal {
+            origin: waiting.origin,
+            arrived: waiting.arrived,
+            proposed: cx.now,
+            reply,
+            latch: id,
+            touched: writes,
+            ends,
+            commits,
+        };
+        leading.proposals.insert(number, proposal);
+    }
+
+    fn park(&mut self, cx: &mut Surroundings<'_>, id: LatchId, mut waiting: Waiting, why: Why) {
+        let Some(leading) = self.leading.as_mut() else { return };
+        if why != Why::Latches {
+            // Its place among the latches would hold up whoever removes the intent that it waits for.
+            leading.latches.stop_waiting(id);
+        }
+        if std::mem::discriminant(&why) != std::mem::discriminant(&waiting.why) {
+            waiting.since = cx.now;
+        }
+        if why == Why::Fence {
+            self.ask_for_fence(cx);
+        }
+        let Some(leading) = self.leading.as_mut() else { return };
+        waiting.why = why;
+        leading.waiting.insert(id, waiting);
+    }
+
+    fn stop_waiting(&mut self, id: LatchId) {
+        if let Some(leading) = self.leading.as_mut() {
+            leading.latches.stop_waiting(id);
+        }
+    }
+
+    /// Looks again at the requests that may go on, in order of arrival.
+    pub fn wake(&mut self, cx: &mut Surroundings<'_>, wake: Wake<'_>) {
+        let Some(leading) = self.leading.as_ref() else { return };
+        let ids: Vec<LatchId> = leading
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| match (&waiting.why, wake) {
+                (Why::Latches, Wake::Applied(_)) | (Why::Locks, Wake::Locks) | (Why::Fence, Wake::Fence) => true,
+                (Why::Intents(intents), Wake::Applied(spans)) => {
+                    intents.iter().any(|intent| spans.iter().any(|span| span.contains(&intent.key)))
+                }
+                _ => false,
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            let Some(waiting) = self.leading.as_mut().and_then(|l| l.waiting.remove(&id)) else { continue };
+            self.attempt(cx, id, waiting);
+        }
+    }
+
+    /// Answers those that have waited long enough.
+    pub fn tick_waiting(&mut self, cx: &mut Surroundings<'_>) {
+        let Some(leading) = self.leading.as_mut() else { return };
+        let changed = leading.locks.tick(cx.now);
+        let late: Vec<LatchId> = leading
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| {
+                let limit = match waiting.why {
+                    Why::Intents(_) => cx.knobs.push_after,
+                    Why::Locks => cx.knobs.lock_wait,
+                    Why::Latches | Why::Fence => cx.knobs.wait_max,
+                };
+                cx.now.saturating_sub(waiting.since) >= limit
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            let Some(waiting) = leading.waiting.remove(&id) else { continue };
+            leading.latches.stop_waiting(id);
+            let refusal = match waiting.why {
+                Why::Intents(intents) => Refusal::Intents(intents),
+                Why::Locks => Refusal::Queued,
+                Why::Latches => Refusal::Busy("earlier commands on these keys are not replicated yet".into()),
+                Why::Fence => Refusal::Busy("no quorum confirms this leader".into()),
+            };
+            respond(cx, waiting.origin, Response::Refused(refusal));
+        }
+        if changed {
+            self.wake(cx, Wake::Locks);
+        }
+    }
+}
+
+/// What an attempt came to.
+enum Step {
+    Respond(Response),
+    Wait(Why),
+    Propose(Box<Proposed>, Vec<Span>, proto::Timestamp),
+}
+
+impl Step {
+    fn refuse(refusal: Refusal) -> Step {
+        Step::Respond(Response::Refused(refusal))
+    }
+}
+
+fn acquire_locks(leading: &mut Leading, now: Duration, read: &LockingRead) -> Acquired {
+    let rank = Rank { priority: read.priority, txn: read.txn };
+    let mut result = Acquired::Yes;
+    for key in &read.keys {
+        match leading.locks.acquire(now, key, rank) {
+            Acquired::Yes => {}
+            Acquired::Waiting => result = Acquired::Waiting,
+            Acquired::Wounded(by) => return Acquired::Wounded(by),
+        }
+    }
+    result
+}
+
+fn done(body: ReplyBody) -> Response {
+    Response::Done(Reply { body, queue_us: 0, replication_us: 0 })
+}
+
+fn queued(mut response: Response, queue: Duration) -> Response {
+    if let Response::Done(reply) = &mut response {
+        reply.queue_us = micros(queue);
+    }
+    response
+}
+
+/// Whole microseconds of a duration.
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Answers a request.
+pub fn respond(cx: &mut Surroundings<'_>, origin: Origin, response: Response) {
+    cx.effects.responses.push((origin, response));
+}

@@ -1,0 +1,54 @@
+//! One range becomes two.
+//!
+//! The split is one command, evaluated under a latch on the whole range, so that nothing is in flight: neither a write nor a
+//! read. Its entry carries both descriptors and a summary of what was read (I11). Data does not move: both ranges live in the same
+//! stores' engines. The right-hand range begins with a log of its own; the replica on the left-hand leader's store stands for
+//! election at once, and its first term needs no low-water mark beyond the summary.
+
+use proto::request::{Refusal, Split};
+use proto::{Epoch, RangeDescriptor, Timestamp};
+use txn::WriteBatch;
+
+use super::replica::{FRESH_APPLIED, Replica, Surroundings};
+use super::state::{self, RangeState};
+
+/// The descriptors after a split; `None` if the key is the range's first key already.
+///
+/// # Errors
+/// If the key is not in the range.
+pub fn plan(descriptor: &RangeDescriptor, split: &Split) -> Result<Option<(RangeDescriptor, RangeDescriptor)>, Refusal> {
+    if split.key == descriptor.start {
+        return Ok(None);
+    }
+    if !descriptor.contains(&split.key) {
+        return Err(Refusal::WrongRange(vec![descriptor.clone()]));
+    }
+    let epoch = Epoch(descriptor.epoch.0 + 1);
+    let left = RangeDescriptor { end: split.key.clone(), epoch, ..descriptor.clone() };
+    let right = RangeDescriptor { id: split.right, start: split.key.clone(), epoch, ..descriptor.clone() };
+    Ok(Some((left, right)))
+}
+
+impl Replica {
+    /// Applies a split: this replica shrinks, and the store is told of the new one.
+    pub fn apply_split(
+        &mut self,
+        cx: &mut Surroundings<'_>,
+        batch: &mut WriteBatch,
+        left: RangeDescriptor,
+        right: RangeDescriptor,
+        read_floor: Timestamp,
+    ) {
+        assert_eq!(left.end, right.start, "the halves of a split touch");
+        let right = RangeState { descriptor: right, read_floor, receipt_floor: self.state.receipt_floor };
+        self.state.descriptor = left;
+        state::put_state(batch, &self.state);
+        state::put_state(batch, &right);
+        state::put_applied(batch, right.descriptor.id, FRESH_APPLIED);
+        let leads = self.group.is_leader();
+        if leads {
+            cx.effects.published.push(self.state.descriptor.clone());
+        }
+        cx.effects.splits.push((right, leads));
+    }
+}

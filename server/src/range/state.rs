@@ -1,0 +1,66 @@
+//! What a replica keeps in the engine about itself.
+
+use minicbor::{Decode, Encode};
+use proto::{RangeDescriptor, RangeId, Timestamp, codec};
+use txn::engine::{Engine, EngineError, Space, WriteBatch};
+use txn::keys;
+
+const APPLIED: &[u8] = b"applied";
+const DESCRIPTOR: &[u8] = b"descriptor";
+
+/// How far the engine has come. Written with every batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Applied {
+    #[n(0)]
+    pub index: u64,
+    #[n(1)]
+    pub term: u64,
+}
+
+/// What changes seldom.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RangeState {
+    #[n(0)]
+    pub descriptor: RangeDescriptor,
+    /// Everything in the range counts as read up to here, for its first leader.
+    #[n(1)]
+    pub read_floor: Timestamp,
+    /// Receipts of transactions that started at or below this may be gone.
+    #[n(2)]
+    pub receipt_floor: Timestamp,
+}
+
+/// The log position at which every replica of a new range begins, so that its first real entry has a predecessor.
+pub const INITIAL_POSITION: u64 = 5;
+
+pub fn put_applied(batch: &mut WriteBatch, range: RangeId, applied: Applied) {
+    batch.put(Space::Local, keys::range_state(range, APPLIED), codec::encode(&applied));
+}
+
+pub fn put_state(batch: &mut WriteBatch, state: &RangeState) {
+    batch.put(Space::Local, keys::range_state(state.descriptor.id, DESCRIPTOR), codec::encode(state));
+}
+
+/// Every replica that the engine knows of, in order of range id.
+pub fn load_all(engine: &dyn Engine) -> Result<Vec<(RangeState, Applied)>, EngineError> {
+    let (start, end) = keys::all_range_states();
+    let mut ids = Vec::new();
+    txn::engine::visit(engine, Space::Local, &start, &end, |key, _| {
+        if let Some((id, DESCRIPTOR)) = keys::parse_range_state(key) {
+            ids.push(id);
+        }
+        Ok(true)
+    })?;
+    ids.into_iter().map(|id| load(engine, id)).collect()
+}
+
+fn load(engine: &dyn Engine, id: RangeId) -> Result<(RangeState, Applied), EngineError> {
+    let read = |what: &[u8]| {
+        engine
+            .get(Space::Local, &keys::range_state(id, what))?
+            .ok_or_else(|| EngineError::Corrupt(format!("{id} lacks its {}", String::from_utf8_lossy(what))))
+    };
+    let state = codec::decode("a range's state", &read(DESCRIPTOR)?)?;
+    let applied = codec::decode("a range's applied index", &read(APPLIED)?)?;
+    Ok((state, applied))
+}

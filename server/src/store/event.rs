@@ -1,0 +1,41 @@
+//! What a store is told, and what it asks for. Both closed.
+
+use proto::message::{Body, Envelope};
+use proto::{NodeId, RangeDescriptor};
+
+use crate::raft::LogFrame;
+
+/// What a store is told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A message from a node, possibly this one.
+    Message(Envelope),
+    /// Time has passed.
+    Tick,
+    /// Every frame up to this number is on disk.
+    Synced(u64),
+    /// The engine flush with this number is on disk.
+    Flushed(u64),
+    /// The node is about to stop: hand leadership over.
+    Drain,
+}
+
+/// What a store asks for.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    Send {
+        to: NodeId,
+        body: Body,
+    },
+    /// Append a frame to the log and sync it, then say [`Event::Synced`]. Frames are appended in order.
+    Append {
+        number: u64,
+        frame: LogFrame,
+        /// What the engine holds must be on disk before the frame is.
+        flush_first: bool,
+    },
+    /// Make durable what the engine holds now, then say [`Event::Flushed`].
+    Flush { number: u64 },
+    /// Put this descriptor into the meta range, unless a newer one is there.
+    Publish(RangeDescriptor),
+}

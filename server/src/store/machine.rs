@@ -1,0 +1,296 @@
+//! The store's state and its step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::message::{Body, Envelope, RaftMessage};
+use proto::request::{RangeRequest, Refusal, Response};
+use proto::{ClusterId, Epoch, Key, NodeId, RangeDescriptor, RangeId, ReplicaDescriptor, Timestamp};
+use txn::engine::Engine;
+
+use super::event::{Effect, Event};
+use super::truncate::Truncation;
+use crate::config::Knobs;
+use crate::env::Clock;
+use crate::range::replica::{Bootstrap, Counts, Effects, Origin, Replica, Surroundings};
+use crate::range::state::{Applied, RangeState};
+use crate::raft::{LogFrame, RecoveredGroup};
+
+/// What a store is made with.
+#[derive(Clone)]
+pub struct StoreConfig {
+    pub node: NodeId,
+    pub cluster: ClusterId,
+    pub knobs: Arc<Knobs>,
+    /// Drives the election timeouts.
+    pub seed: u64,
+    pub logger: slog::Logger,
+}
+
+/// Counters since the store started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    pub counts: Counts,
+    pub frames: u64,
+    pub refused_messages: u64,
+}
+
+/// See the module.
+pub struct Store {
+    pub(super) config: StoreConfig,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) engine: Box<dyn Engine>,
+    pub(super) replicas: BTreeMap<RangeId, Replica>,
+    /// Logs of groups whose replica the engine does not know yet: a split not applied again since a crash.
+    pub(super) orphans: BTreeMap<RangeId, RecoveredGroup>,
+    /// Replicas that were touched in this step.
+    pub(super) touched: BTreeSet<RangeId>,
+    pub(super) next_frame: u64,
+    /// Frames being synced: which groups' outputs they hold, and the clock's ceiling.
+    pub(super) frames: BTreeMap<u64, FrameInFlight>,
+    pub(super) ceiling_asked: Timestamp,
+    pub(super) truncation: Truncation,
+    pub(super) stats: StoreStats,
+    ticks: u32,
+}
+
+/// What a frame holds that must be told when it is on disk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FrameInFlight {
+    pub outputs: Vec<(RangeId, u64)>,
+    pub ceiling: Option<Timestamp>,
+}
+
+impl Store {
+    pub(super) fn new(
+        config: StoreConfig,
+        clock: Arc<dyn Clock>,
+        engine: Box<dyn Engine>,
+        orphans: BTreeMap<RangeId, RecoveredGroup>,
+    ) -> Store {
+        let ceiling_asked = clock.ceiling();
+        Store {
+            config,
+            clock,
+            engine,
+            replicas: BTreeMap::new(),
+            orphans,
+            touched: BTreeSet::new(),
+            next_frame: 1,
+            frames: BTreeMap::new(),
+            ceiling_asked,
+            truncation: Truncation::default(),
+            stats: StoreStats::default(),
+            ticks: 0,
+        }
+    }
+
+    /// Takes in an event. The effects are to be carried out in order.
+    pub fn step(&mut self, now: Duration, event: Event, out: &mut Vec<Effect>) {
+        self.take_in(now, event, out);
+        self.finish(now, out);
+    }
+
+    /// Takes in an event without gathering what became ready: a loop that has several waiting takes them all in first.
+    pub fn take_in(&mut self, now: Duration, event: Event, out: &mut Vec<Effect>) {
+        match event {
+            Event::Message(envelope) => self.receive(now, envelope, out),
+            Event::Tick => self.tick(now, out),
+            Event::Synced(number) => self.synced(now, number, out),
+            Event::Flushed(number) => self.flushed(number),
+            Event::Drain => self.drain(),
+        }
+    }
+
+    fn receive(&mut self, now: Duration, envelope: Envelope, out: &mut Vec<Effect>) {
+        let Envelope { from, hlc, body } = envelope;
+        // Refused whole: of a message from a clock beyond the bound nothing is believed.
+        if self.clock.adopt(hlc).is_err() {
+            self.stats.refused_messages += 1;
+            return;
+        }
+        match body {
+            Body::Raft(messages) => {
+                for message in messages {
+                    self.receive_raft(now, from, &message, out);
+                }
+            }
+            Body::Request { id, request } => self.receive_request(now, Origin { node: from, id }, request, out),
+            // Responses are the gateway's.
+            Body::Response { .. } => {}
+        }
+    }
+
+    fn receive_request(&mut self, now: Duration, origin: Origin, request: RangeRequest, out: &mut Vec<Effect>) {
+        let range = request.range;
+        if self.replicas.contains_key(&range) {
+            self.with_replica(now, range, out, |replica, cx| replica.serve(cx, origin, request));
+        } else {
+            let response = Response::Refused(Refusal::WrongRange(Vec::new()));
+            out.push(Effect::Send { to: origin.node, body: Body::Response { id: origin.id, response } });
+        }
+    }
+
+    fn receive_raft(&mut self, now: Duration, from: NodeId, message: &RaftMessage, out: &mut Vec<Effect>) {
+        if !self.replicas.contains_key(&message.range) && !self.create_from(from, message) {
+            return;
+        }
+        self.with_replica(now, message.range, out, |replica, cx| {
+            if replica.stopped.is_some() || replica.me.id != message.to {
+                return;
+            }
+            // A message that makes no sense in the present state is Raft's everyday life: it is dropped.
+            let _ = replica.group.step(&message.payload);
+            replica.dirty = true;
+            replica.check_leadership(cx);
+        });
+    }
+
+    /// A message for a replica that is not here: it is to come into being, empty, and will be sent a Raft snapshot;
+    /// unless a replica here still covers its first key, for then a split will bring it.
+    fn create_from(&mut self, from: NodeId, message: &RaftMessage) -> bool {
+        if self.replicas.values().any(|r| r.descriptor().contains(&message.start)) {
+            return false;
+        }
+        let descriptor = RangeDescriptor {
+            id: message.range,
+            start: message.start.clone(),
+            end: message.start.clone(),
+            replicas: vec![
+                ReplicaDescriptor { node: from, id: message.from },
+                ReplicaDescriptor { node: self.config.node, id: message.to },
+            ],
+            epoch: Epoch(0),
+        };
+        let state = RangeState { descriptor, read_floor: Timestamp::ZERO, receipt_floor: Timestamp::ZERO };
+        let log = self.orphans.remove(&message.range).unwrap_or_default();
+        let applied = Applied { index: log.truncated.index, term: log.truncated.term };
+        self.add_replica(Bootstrap { state, applied, log }, true).is_ok()
+    }
+
+    /// Adds a replica. `empty` ones have no voters until their snapshot comes.
+    pub(super) fn add_replica(&mut self, from: Bootstrap, empty: bool) -> Result<(), String> {
+        let id = from.state.descriptor.id;
+        let StoreConfig { node, knobs, seed, logger, .. } = &self.config;
+        let replica =
+            if empty { Replica::new_empty(*node, from, knobs, *seed, logger)? } else { Replica::new(*node, from, knobs, *seed, logger)? };
+        self.replicas.insert(id, replica);
+        self.touched.insert(id);
+        Ok(())
+    }
+
+    /// Lets a replica step, and turns its effects into the store's.
+    pub(super) fn with_replica(
+        &mut self,
+        now: Duration,
+        range: RangeId,
+        out: &mut Vec<Effect>,
+        step: impl FnOnce(&mut Replica, &mut Surroundings<'_>),
+    ) {
+        let Some(replica) = self.replicas.get_mut(&range) else { return };
+        let mut effects = Effects::default();
+        let mut cx = Surroundings {
+            now,
+            clock: self.clock.as_ref(),
+            knobs: &self.config.knobs,
+            engine: self.engine.as_mut(),
+            effects: &mut effects,
+        };
+        step(replica, &mut cx);
+        self.touched.insert(range);
+        let Effects { responses, published, splits, counts } = effects;
+        self.stats.counts.commits += counts.commits;
+        self.stats.counts.commands_applied += counts.commands_applied;
+        self.stats.counts.elections_won += counts.elections_won;
+        for (origin, response) in responses {
+            out.push(Effect::Send { to: origin.node, body: Body::Response { id: origin.id, response } });
+        }
+        out.extend(published.into_iter().map(Effect::Publish));
+        for (state, leads) in splits {
+            self.born_of_split(state, leads);
+        }
+    }
+
+    /// The right-hand replica of a split that was just applied.
+    fn born_of_split(&mut self, state: RangeState, leads: bool) {
+        /// For so many Raft ticks the replica on the left-hand leader's store stands for election.
+        const EAGER_TICKS: u32 = 40;
+        let id = state.descriptor.id;
+        if self.replicas.contains_key(&id) {
+            return;
+        }
+        let log = self.orphans.remove(&id).filter(|log| log.truncated.index > 0).unwrap_or_else(crate::range::replica::fresh_log);
+        let bootstrap = Bootstrap { state, applied: crate::range::replica::FRESH_APPLIED, log };
+        self.add_replica(bootstrap, false).expect("a split's right-hand replica fits the log that it begins with");
+        if leads && let Some(replica) = self.replicas.get_mut(&id) {
+            replica.eager_ticks = EAGER_TICKS;
+            replica.group.campaign();
+        }
+    }
+
+    fn tick(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        self.ticks = self.ticks.wrapping_add(1);
+        let raft_tick = self.ticks.is_multiple_of(self.config.knobs.raft_tick_every);
+        let ranges: Vec<RangeId> = self.replicas.keys().copied().collect();
+        for range in ranges {
+            self.with_replica(now, range, out, |replica, cx| {
+                if replica.stopped.is_some() {
+                    return;
+                }
+                if raft_tick {
+                    replica.group.tick();
+                    replica.dirty = true;
+                    replica.tick_election();
+                    replica.check_leadership(cx);
+                    replica.make_snapshot(cx);
+                }
+                replica.tick_fence(cx);
+                replica.tick_waiting(cx);
+            });
+        }
+        self.tick_truncation(out);
+    }
+
+    /// Hands leadership to followers that are up to date.
+    fn drain(&mut self) {
+        for replica in self.replicas.values_mut().filter(|r| r.group.is_leader()) {
+            if let (_, Some(follower)) = replica.group.followers() {
+                replica.group.transfer_leader(follower);
+                replica.dirty = true;
+                self.touched.insert(replica.state.descriptor.id);
+            }
+        }
+    }
+
+    /// The replicas here, in order of range id.
+    pub fn replicas(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.values()
+    }
+
+    pub fn stats(&self) -> StoreStats {
+        self.stats
+    }
+
+    pub fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref()
+    }
+
+    pub fn node(&self) -> NodeId {
+        self.config.node
+    }
+
+    /// The first keys of all ranges here, for tests and tools.
+    pub fn starts(&self) -> Vec<Key> {
+        self.replicas.values().map(|r| r.start().clone()).collect()
+    }
+
+    /// Whether a frame is being synced.
+    pub fn is_syncing(&self) -> bool {
+        !self.frames.is_empty()
+    }
+
+    pub(super) fn log_frame(&mut self) -> LogFrame {
+        LogFrame::default()
+    }
+}

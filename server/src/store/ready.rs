@@ -1,0 +1,127 @@
+//! What became ready in the groups: one log frame, messages, entries to apply.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proto::message::{Body, RaftMessage};
+use proto::{NodeId, RangeId};
+use raft::eraftpb::Message;
+
+use super::event::Effect;
+use super::machine::{FrameInFlight, Store};
+use crate::raft::LogFrame;
+
+impl Store {
+    /// Gathers what became ready since the last time.
+    pub fn finish(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        let mut frame = LogFrame { ceiling: self.ceiling_to_sync(), ..LogFrame::default() };
+        let mut in_flight = FrameInFlight { outputs: Vec::new(), ceiling: frame.ceiling };
+        let mut mail = Mail::default();
+        let mut flush_first = false;
+        // Applying may touch further ranges (a split's right-hand side), and outputs may follow each other.
+        while let Some(range) = self.touched.pop_first() {
+            flush_first |= self.gather(now, range, &mut frame, &mut in_flight, &mut mail, out);
+        }
+        for (to, messages) in mail.by_node {
+            out.push(Effect::Send { to, body: Body::Raft(messages) });
+        }
+        if !frame.is_empty() {
+            let number = self.next_frame;
+            self.next_frame += 1;
+            self.stats.frames += 1;
+            self.frames.insert(number, in_flight);
+            out.push(Effect::Append { number, frame, flush_first });
+        }
+    }
+
+    /// Takes all outputs of one group. Says whether the engine must be flushed before the frame is synced.
+    fn gather(
+        &mut self,
+        now: Duration,
+        range: RangeId,
+        frame: &mut LogFrame,
+        in_flight: &mut FrameInFlight,
+        mail: &mut Mail,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let mut flush_first = false;
+        loop {
+            let Some(replica) = self.replicas.get_mut(&range) else { return flush_first };
+            if !std::mem::take(&mut replica.dirty) || replica.stopped.is_some() {
+                return flush_first;
+            }
+            let Some(output) = replica.group.take_output() else { return flush_first };
+            replica.dirty = true;
+            mail.add(replica, &output.messages);
+            if let Some(record) = output.record {
+                if output.number > 0 {
+                    in_flight.outputs.push((range, output.number));
+                }
+                frame.groups.push(record);
+            }
+            flush_first |= output.snapshot.is_some();
+            self.with_replica(now, range, out, |replica, cx| {
+                replica.check_leadership(cx);
+                if let Some(snapshot) = &output.snapshot {
+                    replica.install_snapshot(cx, snapshot);
+                }
+                replica.apply(cx, &output.committed);
+                for round in output.rounds {
+                    replica.acknowledged(cx, round);
+                }
+                replica.check_leadership(cx);
+            });
+            self.touched.remove(&range);
+        }
+    }
+
+    /// A frame, and all before it, are on disk.
+    pub(super) fn synced(&mut self, now: Duration, number: u64, out: &mut Vec<Effect>) {
+        let mut mail = Mail::default();
+        while let Some(entry) = self.frames.first_entry().filter(|entry| *entry.key() <= number) {
+            let frame = entry.remove();
+            if let Some(ceiling) = frame.ceiling {
+                self.clock.raise_ceiling(ceiling);
+            }
+            for (range, output) in frame.outputs {
+                let Some(replica) = self.replicas.get_mut(&range) else { continue };
+                let messages = replica.group.persisted(output);
+                mail.add(replica, &messages);
+                replica.dirty = true;
+                self.touched.insert(range);
+                self.with_replica(now, range, out, |replica, cx| replica.check_leadership(cx));
+            }
+        }
+        for (to, messages) in mail.by_node {
+            out.push(Effect::Send { to, body: Body::Raft(messages) });
+        }
+    }
+
+    /// A ceiling to sync with the next frame, if the present one is near.
+    fn ceiling_to_sync(&mut self) -> Option<proto::Timestamp> {
+        let step = self.config.knobs.ceiling_step;
+        let wall = self.clock.interval().latest.max(self.clock.reading());
+        if self.ceiling_asked.since(wall) >= step / 2 {
+            return None;
+        }
+        self.ceiling_asked = wall.plus(step);
+        Some(self.ceiling_asked)
+    }
+}
+
+/// Messages, gathered by the node that they go to.
+#[derive(Default)]
+struct Mail {
+    by_node: BTreeMap<NodeId, Vec<RaftMessage>>,
+}
+
+impl Mail {
+    fn add(&mut self, replica: &crate::range::Replica, messages: &[Message]) {
+        for message in messages {
+            // A message to a replica that the descriptor does not name goes nowhere.
+            if let Some((node, wrapped)) = replica.address(message) {
+                self.by_node.entry(node).or_default().push(wrapped);
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! A store comes to life: from an empty engine and a bootstrap plan, or from what a crash left.
+
+use std::sync::Arc;
+
+use proto::{Key, NodeId, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, Timestamp, codec, keyspace};
+use txn::WriteBatch;
+use txn::engine::{Engine, EngineError};
+use txn::mvcc;
+
+use super::machine::{Store, StoreConfig};
+use crate::env::Clock;
+use crate::range::replica::{Bootstrap, FRESH_APPLIED};
+use crate::range::state::{self, RangeState};
+use crate::raft::RecoveredLog;
+
+/// The range that holds the descriptors of all ranges, and the counters.
+pub const META_RANGE: RangeId = RangeId(1);
+/// The range that holds everything else at first.
+pub const FIRST_RANGE: RangeId = RangeId(2);
+/// Range ids from here on are allocated by splits.
+pub const FIRST_FREE_RANGE: u64 = 3;
+
+/// Where a range's descriptor lies in the meta range.
+pub fn meta_key(start: &Key) -> Key {
+    Key([&[keyspace::META], start.0.as_slice()].concat())
+}
+
+/// The ranges of a new cluster, replicated on these nodes.
+pub fn initial_ranges(nodes: &[NodeId]) -> Vec<RangeDescriptor> {
+    let replicas: Vec<ReplicaDescriptor> =
+        nodes.iter().zip(1..).map(|(node, id)| ReplicaDescriptor { node: *node, id: ReplicaId(id) }).collect();
+    let boundary = keyspace::start_of(keyspace::CATALOG);
+    let range = |id, start, end| RangeDescriptor { id, start, end, replicas: replicas.clone(), epoch: proto::Epoch(1) };
+    vec![range(META_RANGE, Key::MIN, boundary.clone()), range(FIRST_RANGE, boundary, Key::max())]
+}
+
+/// What every replica of the initial ranges starts with, on every node alike.
+pub fn initial_contents(ranges: &[RangeDescriptor]) -> WriteBatch {
+    let mut batch = WriteBatch::default();
+    for descriptor in ranges {
+        let state =
+            RangeState { descriptor: descriptor.clone(), read_floor: Timestamp::BOOTSTRAP, receipt_floor: Timestamp::ZERO };
+        state::put_state(&mut batch, &state);
+        state::put_applied(&mut batch, descriptor.id, FRESH_APPLIED);
+        let value = codec::encode(descriptor);
+        mvcc::put_version(&mut batch, &meta_key(&descriptor.start), Timestamp::BOOTSTRAP, Some(&value));
+    }
+    batch
+}
+
+impl Store {
+    /// A store from what is on disk: the engine's contents, which may lag, and the log, which may not.
+    ///
+    /// # Errors
+    /// When they are damaged or contradict each other.
+    pub fn open(
+        config: StoreConfig,
+        clock: Arc<dyn Clock>,
+        engine: Box<dyn Engine>,
+        mut log: RecoveredLog,
+    ) -> Result<Store, EngineError> {
+        let known = state::load_all(engine.as_ref())?;
+        let mut bootstraps = Vec::with_capacity(known.len());
+        for (state, applied) in known {
+            let log = log.groups.remove(&state.descriptor.id).filter(|log| log.truncated.index > 0);
+            let log = match log {
+                Some(log) => log,
+                None if applied == FRESH_APPLIED => crate::range::replica::fresh_log(),
+                None => {
+                    let id = state.descriptor.id;
+                    return Err(EngineError::Corrupt(format!("{id} has data but no Raft log")));
+                }
+            };
+            bootstraps.push(Bootstrap { state, applied, log });
+        }
+        let mut store = Store::new(config, clock, engine, log.groups);
+        for bootstrap in bootstraps {
+            store.add_replica(bootstrap, false).map_err(EngineError::Corrupt)?;
+        }
+        Ok(store)
+    }
+}

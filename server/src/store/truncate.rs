@@ -1,0 +1,67 @@
+//! Cutting the Raft log behind what the engine has made durable (I15).
+//!
+//! When the logs kept in memory grow past their limit, the engine is flushed; when that is done, each log is cut up to what
+//! had been applied before. A follower that lags a little is spared a Raft snapshot: its leader keeps what it lacks
+//! for one flush more.
+
+use std::collections::BTreeMap;
+
+use proto::RangeId;
+
+use super::event::Effect;
+use super::machine::Store;
+
+/// Which flush is running, and what it will make durable.
+#[derive(Debug, Default)]
+pub(super) struct Truncation {
+    number: u64,
+    /// The flush being carried out: what each range had applied when it was asked for.
+    running: Option<(u64, BTreeMap<RangeId, u64>)>,
+    /// What the last one made durable.
+    durable: BTreeMap<RangeId, u64>,
+    ticks: u32,
+}
+
+impl Store {
+    pub(super) fn tick_truncation(&mut self, out: &mut Vec<Effect>) {
+        /// Adding up the logs' sizes is not for every tick.
+        const TICKS: u32 = 64;
+        self.truncation.ticks += 1;
+        if !self.truncation.ticks.is_multiple_of(TICKS) || self.truncation.running.is_some() {
+            return;
+        }
+        let bytes: usize = self.replicas.values().map(|r| r.group.log_bytes()).sum();
+        if bytes >= self.config.knobs.log_bytes_max {
+            self.start_flush(out);
+        }
+    }
+
+    /// Has the engine flushed, to truncate the logs afterwards.
+    pub fn start_flush(&mut self, out: &mut Vec<Effect>) {
+        if self.truncation.running.is_some() {
+            return;
+        }
+        let applied = self.replicas.iter().map(|(id, r)| (*id, r.applied.index)).collect();
+        self.truncation.number += 1;
+        let number = self.truncation.number;
+        self.truncation.running = Some((number, applied));
+        out.push(Effect::Flush { number });
+    }
+
+    pub(super) fn flushed(&mut self, number: u64) {
+        let Some((running, applied)) = self.truncation.running.take() else { return };
+        if running != number {
+            self.truncation.running = Some((running, applied));
+            return;
+        }
+        for (id, durable) in &applied {
+            let Some(replica) = self.replicas.get_mut(id) else { continue };
+            let before = self.truncation.durable.get(id).copied().unwrap_or(0);
+            let wanted = if replica.group.is_leader() { replica.group.followers().0.min(*durable) } else { before };
+            replica.group.truncate(wanted.max(before).min(*durable));
+            replica.dirty = true;
+            self.touched.insert(*id);
+        }
+        self.truncation.durable = applied;
+    }
+}

@@ -1,0 +1,172 @@
+//! What a range's leader remembers of reads: the timestamp cache.
+//!
+//! A leader never writes at or below a timestamp at which another transaction read the key (I2). The cache remembers the
+//! greatest such timestamp for each key and span, and for everything else a *low-water mark*: the whole range counts
+//! as read at it. A new leader begins with its low-water mark above whatever an earlier leader may have served. Memory
+//! is bounded by forgetting the older half into the low-water mark; forgetting costs retries, never correctness.
+
+use std::collections::BTreeMap;
+
+use proto::{Key, Span, Timestamp, TxnId};
+
+/// A read: when, and by whom if by one transaction only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    timestamp: Timestamp,
+    reader: Option<TxnId>,
+}
+
+impl Mark {
+    fn merge(&mut self, other: Mark) {
+        if other.timestamp > self.timestamp {
+            *self = other;
+        } else if other.timestamp == self.timestamp && other.reader != self.reader {
+            self.reader = None;
+        }
+    }
+}
+
+/// Reads of one period.
+#[derive(Debug, Default)]
+struct Generation {
+    keys: BTreeMap<Key, Mark>,
+    spans: BTreeMap<(Key, Key), Mark>,
+    newest: Timestamp,
+}
+
+impl Generation {
+    /// The latest read of a key by anyone but `reader`.
+    fn latest(&self, key: &Key, reader: TxnId) -> Timestamp {
+        let mut latest = Timestamp::ZERO;
+        let mut consider = |mark: &Mark| {
+            // At its own timestamp a transaction may write; a read by another at the same one forbids it.
+            let at = if mark.reader == Some(reader) { mark.timestamp.prev() } else { mark.timestamp };
+            latest = latest.max(at);
+        };
+        if let Some(mark) = self.keys.get(key) {
+            consider(mark);
+        }
+        for ((start, end), mark) in &self.spans {
+            if start > key {
+                break;
+            }
+            if key < end {
+                consider(mark);
+            }
+        }
+        latest
+    }
+}
+
+/// The timestamp cache of one range's leader.
+#[derive(Debug)]
+pub struct ReadMarks {
+    low_water: Timestamp,
+    current: Generation,
+    previous: Generation,
+    keys_max: usize,
+    spans_max: usize,
+}
+
+impl ReadMarks {
+    /// A cache for which everything was read at `low_water`, and which remembers up to so many keys and spans per half.
+    pub fn new(low_water: Timestamp, keys_max: usize, spans_max: usize) -> ReadMarks {
+        ReadMarks { low_water, current: Generation::default(), previous: Generation::default(), keys_max, spans_max }
+    }
+
+    pub fn low_water(&self) -> Timestamp {
+        self.low_water
+    }
+
+    /// Remembers a read of a span. A read by one transaction does not stand in that transaction's own way, as long as the
+    /// remembered read is at or below the timestamp at which it writes.
+    pub fn record(&mut self, span: &Span, timestamp: Timestamp, reader: TxnId) {
+        if timestamp <= self.low_water || span.is_empty() {
+            return;
+        }
+        let mark = Mark { timestamp, reader: (reader != TxnId::default()).then_some(reader) };
+        let generation = &mut self.current;
+        generation.newest = generation.newest.max(timestamp);
+        if span.is_point() {
+            generation.keys.entry(span.start.clone()).and_modify(|m| m.merge(mark)).or_insert(mark);
+        } else {
+            let bounds = (span.start.clone(), span.end.clone());
+            generation.spans.entry(bounds).and_modify(|m| m.merge(mark)).or_insert(mark);
+        }
+        if generation.keys.len() > self.keys_max || generation.spans.len() > self.spans_max {
+            self.forget_older_half();
+        }
+    }
+
+    fn forget_older_half(&mut self) {
+        let current = std::mem::take(&mut self.current);
+        let forgotten = std::mem::replace(&mut self.previous, current);
+        self.low_water = self.low_water.max(forgotten.newest);
+    }
+
+    /// The timestamp above which `writer` must write this key.
+    pub fn latest(&self, key: &Key, writer: TxnId) -> Timestamp {
+        self.low_water.max(self.current.latest(key, writer)).max(self.previous.latest(key, writer))
+    }
+
+    /// A timestamp at or above every read remembered, whoever read.
+    pub fn summary(&self) -> Timestamp {
+        self.low_water.max(self.current.newest).max(self.previous.newest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T1: TxnId = TxnId(1);
+    const T2: TxnId = TxnId(2);
+
+    fn ts(n: u64) -> Timestamp {
+        Timestamp(n)
+    }
+
+    #[test]
+    fn own_reads_do_not_push_a_writer_but_anothers_do() {
+        let mut marks = ReadMarks::new(ts(5), 10, 10);
+        let a = Key::from("a");
+        marks.record(&Span::point(&a), ts(10), T1);
+        assert_eq!(marks.latest(&a, T1), ts(9));
+        assert_eq!(marks.latest(&a, T2), ts(10));
+        marks.record(&Span::new("", "b"), ts(10), T2);
+        assert_eq!(marks.latest(&a, T1), ts(10));
+        assert_eq!(marks.latest(&Key::from("b"), T1), ts(5));
+    }
+
+    #[test]
+    fn two_readers_at_one_timestamp_stand_in_each_others_way() {
+        let mut marks = ReadMarks::new(ts(0), 10, 10);
+        let a = Key::from("a");
+        marks.record(&Span::point(&a), ts(10), T1);
+        marks.record(&Span::point(&a), ts(10), T2);
+        assert_eq!(marks.latest(&a, T1), ts(10));
+        assert_eq!(marks.latest(&a, T2), ts(10));
+    }
+
+    /// Found by thought: a later read by oneself must not hide an earlier one by another.
+    #[test]
+    fn an_own_later_read_hides_no_foreign_one_below_it() {
+        let mut marks = ReadMarks::new(ts(0), 10, 10);
+        let a = Key::from("a");
+        marks.record(&Span::point(&a), ts(10), T2);
+        marks.record(&Span::point(&a), ts(20), T1);
+        // T1 reads and so writes at 20 or above, and below 20 counts as read by another.
+        assert_eq!(marks.latest(&a, T1), ts(19));
+    }
+
+    #[test]
+    fn what_is_forgotten_counts_as_read() {
+        let mut marks = ReadMarks::new(ts(0), 2, 2);
+        for n in 1..=9 {
+            marks.record(&Span::point(&Key(vec![n])), ts(n.into()), T1);
+        }
+        for n in 1..=9 {
+            assert!(marks.latest(&Key(vec![n]), T2) >= ts(n.into()));
+        }
+    }
+}
