@@ -84,8 +84,10 @@ pub enum Failure {
     Wounded(Option<TxnId>),
     /// Its receipt may be gone already.
     TooOld,
-    /// The range has stopped or makes no sense of the request.
+    /// A range makes no sense of the request.
     Refused(String),
+    /// Nobody could be asked.
+    Unavailable(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,9 +5,8 @@
 //!
 //! * A *write* waits for every command in flight on its keys, and behind every write that waits already for one of them,
 //!   so that nobody starves.
-//! * A *read* at `r` has recorded itself in the timestamp cache before it looks here, so that whatever is evaluated later
-//!   is pushed above `r`. It waits only for commands in flight at or below `r`; later writes pass it by and a long
-//!   scan holds up nobody.
+//! * A *read* at `r` waits only for commands in flight at or below `r`. New ones lie above the present and so above
+//!   most readers; a reader holds up nobody, however much it scans.
 
 use std::collections::BTreeMap;
 

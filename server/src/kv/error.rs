@@ -1,6 +1,10 @@
 //! Errors of the transactional key-value layer, by what the caller can do.
 
+use proto::request::Refusal;
 use proto::{Key, Timestamp, TxnId};
+use txn::coordinator;
+
+use super::router::Failure;
 
 /// Why a transaction has to run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,5 +83,48 @@ impl Error {
     /// Whether running the whole transaction again, at once, is the right answer.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Error::Retry(_))
+    }
+}
+
+impl Error {
+    /// What a failed request outside any transaction means.
+    pub(super) fn from_failure(failure: Failure) -> Error {
+        Error::from_transaction(failure, TxnId::default(), Timestamp::ZERO)
+    }
+
+    /// What a failed request means to the transaction that made it, before its commit.
+    pub(super) fn from_transaction(failure: Failure, txn: TxnId, read: Timestamp) -> Error {
+        let conflict = |reason, other, key, at| Error::Retry(Conflict { reason, txn, other, key, read, at });
+        match failure {
+            Failure::Deadline { detail, .. } => Error::Unavailable(detail),
+            Failure::Repartition => Error::Unavailable("the ranges of these keys keep changing".into()),
+            Failure::Refused(refusal) => match refusal {
+                Refusal::Changed(changed) => {
+                    conflict(RetryReason::ReadChanged, changed.other, Some(changed.key), changed.at)
+                }
+                Refusal::Wounded(by) => conflict(RetryReason::Wounded, by, None, read),
+                Refusal::Aborted | Refusal::TooOld => conflict(RetryReason::Expired, None, None, read),
+                Refusal::Corrupt(detail) => Error::Corrupt(detail),
+                Refusal::Invalid(detail) => Error::Invalid(detail),
+                other => Error::Unavailable(format!("the range refused: {other:?}")),
+            },
+        }
+    }
+
+    /// What a failed commit means.
+    pub(super) fn from_coordinator(failure: coordinator::Failure, txn: TxnId, read: Timestamp) -> Error {
+        let refusal = match failure {
+            coordinator::Failure::Changed(changed) => Refusal::Changed(changed),
+            coordinator::Failure::Aborted => Refusal::Aborted,
+            coordinator::Failure::Wounded(by) => Refusal::Wounded(by),
+            coordinator::Failure::TooOld => Refusal::TooOld,
+            coordinator::Failure::Refused(detail) => Refusal::Invalid(detail),
+            coordinator::Failure::Unavailable(detail) => return Error::Unavailable(detail),
+        };
+        Error::from_transaction(Failure::Refused(refusal), txn, read)
+    }
+
+    pub(super) fn unexpected_reply() -> Error {
+        Error::Corrupt("a range answered something else than it was asked".into())
     }
 }

@@ -1,10 +1,23 @@
 //! Transactions over the key space: what SQL and the edges call.
+//!
+//! A gateway (any node) runs transactions for its clients. [`db::Db`] opens them, [`transaction`] reads and buffers, [`commit`] drives
+//! the pure [`txn::coordinator`], [`settle`] removes what dead or slow transactions left in the way, and [`router`] finds the
+//! range and leader for every request. [`meta`] keeps the range descriptors.
 
 pub mod api;
 pub mod error;
+pub mod db;
+pub mod transaction;
+pub mod commit;
+pub mod scatter;
+pub mod settle;
+pub mod meta;
+pub mod spans;
+pub mod router;
 
 pub use api::{
     BeginOptions, ClockInfo, CommitTimings, Committed, Isolation, Kv, Lock, NodeInfo, RangeInfo, ScanOptions, ScanPage,
     Transaction,
 };
+pub use db::{Db, DbConfig};
 pub use error::{Conflict, Error, RetryReason};

@@ -140,7 +140,8 @@ impl Group {
             draws: 0,
             drawn_for: (u64::MAX, 0, 0),
             syncing: VecDeque::new(),
-            truncated: None,
+            // Written down again, so that a log that has held nothing yet says where it begins.
+            truncated: Some(truncated).filter(|position| position.index > 0),
             snapshots_sent: Vec::new(),
         };
         group.draw_timeout();
@@ -353,6 +354,11 @@ impl Group {
         let conf_state = raft::eraftpb::ConfState { voters: self.config.voters.clone(), ..Default::default() };
         let metadata = SnapshotMetadata { conf_state: Some(conf_state), index, term };
         self.node.mut_store().offer_snapshot(Snapshot { data, metadata: Some(metadata) });
+    }
+
+    /// The members changed by a Raft snapshot.
+    pub fn set_voters(&mut self, voters: Vec<u64>) {
+        self.config.voters = voters;
     }
 
     /// Whether nothing is waiting to be synced.

@@ -179,6 +179,29 @@ impl Replica {
     /// # Errors
     /// When the log and the engine contradict each other.
     pub fn new(node: NodeId, from: Bootstrap, knobs: &Knobs, seed: u64, logger: &slog::Logger) -> Result<Replica, String> {
+        let voters = from.state.descriptor.replicas.iter().map(|r| r.id.0).collect();
+        Replica::with_voters(node, from, voters, knobs, seed, logger)
+    }
+
+    /// A replica that knows nothing yet: it votes for nobody and stands for nothing until a Raft snapshot comes.
+    pub fn new_empty(
+        node: NodeId,
+        from: Bootstrap,
+        knobs: &Knobs,
+        seed: u64,
+        logger: &slog::Logger,
+    ) -> Result<Replica, String> {
+        Replica::with_voters(node, from, Vec::new(), knobs, seed, logger)
+    }
+
+    fn with_voters(
+        node: NodeId,
+        from: Bootstrap,
+        voters: Vec<u64>,
+        knobs: &Knobs,
+        seed: u64,
+        logger: &slog::Logger,
+    ) -> Result<Replica, String> {
         let Bootstrap { state, applied, log } = from;
         let descriptor = &state.descriptor;
         let me = descriptor
@@ -187,7 +210,7 @@ impl Replica {
         let config = GroupConfig {
             range: descriptor.id,
             replica: me.id.0,
-            voters: descriptor.replicas.iter().map(|r| r.id.0).collect(),
+            voters,
             seed,
             election_ticks: knobs.election_ticks,
             heartbeat_ticks: knobs.heartbeat_ticks,

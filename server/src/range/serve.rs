@@ -86,7 +86,7 @@ impl Replica {
     }
 
     /// Whether a request is for another range, or for this one as it is no longer.
-    fn misrouted(&self, request: &RangeRequest) -> Option<Refusal> {
+    pub fn misrouted(&self, request: &RangeRequest) -> Option<Refusal> {
         let descriptor = self.descriptor();
         let fits = request.range == descriptor.id
             && participant::named(&request.operation).iter().all(|span| descriptor.span().covers(span));

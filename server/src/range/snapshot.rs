@@ -76,6 +76,7 @@ impl Replica {
         }
         batch.writes.extend(contents.data.writes);
         self.state = contents.state;
+        self.group.set_voters(self.state.descriptor.replicas.iter().map(|r| r.id.0).collect());
         self.applied = contents.applied;
         state::put_state(&mut batch, &self.state);
         state::put_applied(&mut batch, self.state.descriptor.id, self.applied);

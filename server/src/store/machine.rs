@@ -15,7 +15,7 @@ use crate::config::Knobs;
 use crate::env::Clock;
 use crate::range::replica::{Bootstrap, Counts, Effects, Origin, Replica, Surroundings};
 use crate::range::state::{Applied, RangeState};
-use crate::raft::{LogFrame, RecoveredGroup};
+use crate::raft::RecoveredGroup;
 
 /// What a store is made with.
 #[derive(Clone)]
@@ -124,12 +124,24 @@ impl Store {
 
     fn receive_request(&mut self, now: Duration, origin: Origin, request: RangeRequest, out: &mut Vec<Effect>) {
         let range = request.range;
-        if self.replicas.contains_key(&range) {
+        if let Some(replica) = self.replicas.get(&range) {
+            if replica.is_serving() && replica.misrouted(&request).is_some() {
+                let response = Response::Refused(Refusal::WrongRange(self.overlapping(&request)));
+                out.push(Effect::Send { to: origin.node, body: Body::Response { id: origin.id, response } });
+                return;
+            }
             self.with_replica(now, range, out, |replica, cx| replica.serve(cx, origin, request));
         } else {
             let response = Response::Refused(Refusal::WrongRange(Vec::new()));
             out.push(Effect::Send { to: origin.node, body: Body::Response { id: origin.id, response } });
         }
+    }
+
+    /// The descriptors of the replicas here that hold any of the keys that a request names.
+    fn overlapping(&self, request: &RangeRequest) -> Vec<RangeDescriptor> {
+        let named = txn::participant::named(&request.operation);
+        let holds = |r: &&Replica| r.descriptor().id == request.range || named.iter().any(|s| r.descriptor().span().overlaps(s));
+        self.replicas.values().filter(holds).map(|r| r.descriptor().clone()).collect()
     }
 
     fn receive_raft(&mut self, now: Duration, from: NodeId, message: &RaftMessage, out: &mut Vec<Effect>) {
@@ -288,9 +300,5 @@ impl Store {
     /// Whether a frame is being synced.
     pub fn is_syncing(&self) -> bool {
         !self.frames.is_empty()
-    }
-
-    pub(super) fn log_frame(&mut self) -> LogFrame {
-        LogFrame::default()
     }
 }

@@ -1,0 +1,135 @@
+//! The engine in production: RocksDB, one column family a space.
+//!
+//! RocksDB's own log is off. What a batch wrote becomes durable when its memtables are flushed, all column families
+//! together; the Raft log replays the rest. So the only sync on the path of a write is the Raft log's.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, FlushOptions,
+    Options, WriteBatch as RocksBatch, WriteOptions,
+};
+use txn::engine::{Cursor, Engine, EngineError, Space, WriteBatch};
+
+const FAMILIES: [&str; 3] = ["versions", "intents", "local"];
+const MEMTABLE_BYTES: usize = 64 << 20;
+const BLOCK_CACHE_BYTES: usize = 256 << 20;
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct RocksEngine {
+    db: Arc<DB>,
+}
+
+fn io(error: rocksdb::Error) -> EngineError {
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => EngineError::Corrupt(error.into_string()),
+        _ => EngineError::Io(error.into_string()),
+    }
+}
+
+impl RocksEngine {
+    /// Opens the engine in a folder, creating it if it is not there.
+    ///
+    /// # Errors
+    /// When the folder cannot be used, or holds damaged files.
+    pub fn open(path: &Path) -> Result<RocksEngine, EngineError> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_atomic_flush(true);
+        options.set_max_background_jobs(2);
+        options.set_keep_log_file_num(4);
+        options.set_db_write_buffer_size(MEMTABLE_BYTES);
+        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+        let families = FAMILIES.map(|name| {
+            let mut table = BlockBasedOptions::default();
+            table.set_block_cache(&cache);
+            table.set_bloom_filter(10.0, false);
+            let mut family = Options::default();
+            family.set_block_based_table_factory(&table);
+            family.set_compression_type(DBCompressionType::Lz4);
+            family.set_write_buffer_size(MEMTABLE_BYTES);
+            family.set_level_compaction_dynamic_level_bytes(true);
+            ColumnFamilyDescriptor::new(name, family)
+        });
+        let db = DB::open_cf_descriptors(&options, path, families).map_err(io)?;
+        Ok(RocksEngine { db: Arc::new(db) })
+    }
+
+    fn family(&self, space: Space) -> &ColumnFamily {
+        self.db.cf_handle(FAMILIES[space as usize]).expect("the families were opened with the database")
+    }
+
+    /// Makes durable everything written so far. Blocks.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn flush(&self) -> Result<(), EngineError> {
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        let families = Space::ALL.map(|space| self.family(space));
+        self.db.flush_cfs_opt(&families, &options).map_err(io)
+    }
+}
+
+impl Engine for RocksEngine {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        self.db.get_cf(self.family(space), key).map_err(io)
+    }
+
+    fn cursor(&self, space: Space) -> Box<dyn Cursor + '_> {
+        Box::new(RocksCursor { iterator: self.db.raw_iterator_cf(self.family(space)) })
+    }
+
+    fn write(&mut self, batch: WriteBatch) -> Result<(), EngineError> {
+        let mut rocks = RocksBatch::default();
+        for write in batch.writes {
+            let family = self.family(write.space);
+            match write.value {
+                Some(value) => rocks.put_cf(family, write.key, value),
+                None => rocks.delete_cf(family, write.key),
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(&rocks, &options).map_err(io)
+    }
+}
+
+struct RocksCursor<'a> {
+    iterator: DBRawIterator<'a>,
+}
+
+impl RocksCursor<'_> {
+    fn status(&self) -> Result<(), EngineError> {
+        self.iterator.status().map_err(io)
+    }
+}
+
+impl Cursor for RocksCursor<'_> {
+    fn seek(&mut self, key: &[u8]) -> Result<(), EngineError> {
+        self.iterator.seek(key);
+        self.status()
+    }
+
+    fn seek_before(&mut self, key: &[u8]) -> Result<(), EngineError> {
+        self.iterator.seek_for_prev(key);
+        if self.iterator.valid() && self.iterator.key() == Some(key) {
+            self.iterator.prev();
+        }
+        self.status()
+    }
+
+    fn next(&mut self) -> Result<(), EngineError> {
+        if self.iterator.valid() {
+            self.iterator.next();
+        }
+        self.status()
+    }
+
+    fn item(&self) -> Option<(&[u8], &[u8])> {
+        self.iterator.item()
+    }
+}

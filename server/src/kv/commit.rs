@@ -1,0 +1,277 @@
+//! Driving a commit: the coordinator says what, this does it.
+//!
+//! The driver runs as a task of the node, so that a client that goes away, or cancels, leaves no half-finished
+//! commit behind: it ends one way or the other.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures::channel::oneshot;
+use futures::future::{self, Either};
+use proto::request::{
+    AbortRecord, CommitOne, CommitRecord, Heartbeat, Operation, Prepare, PushKind, Refusal, Reply, ReplyBody, Validate,
+};
+use proto::transaction::{TxnMeta, Write};
+use proto::{Key, Span, Timestamp};
+use txn::coordinator::{self, Action, Coordinator, Event};
+
+use super::api::{CommitTimings, Committed, Isolation};
+use super::db::Db;
+use super::error::Error;
+use super::router::Failure;
+use super::settle::Pusher;
+use super::transaction::KvTransaction;
+
+/// What a commit needs of its transaction.
+struct Commit {
+    db: Db,
+    txn: TxnMeta,
+    read: Timestamp,
+    writes: Vec<Write>,
+    keys: Vec<Key>,
+    /// What must not have changed if the commit is pushed.
+    validate: Vec<Span>,
+    timings: CommitTimings,
+}
+
+/// Commits what a transaction has buffered.
+pub(super) async fn run(txn: &mut KvTransaction) -> Result<Committed, Error> {
+    let writes: Vec<Write> =
+        std::mem::take(&mut txn.writes).into_iter().map(|(key, value)| Write::new(key, value)).collect();
+    let keys: Vec<Key> = writes.iter().map(|w| w.key.clone()).collect();
+    let validate = match txn.isolation {
+        Isolation::Serializable => txn.reads.to_vec(),
+        Isolation::Snapshot => keys.iter().chain(&txn.locked).map(Span::point).collect(),
+    };
+    let meta = TxnMeta {
+        id: txn.id,
+        attempt: 1,
+        anchor: keys[0].clone(),
+        priority: txn.priority,
+        start: txn.start,
+    };
+    let commit = Commit {
+        db: txn.db.clone(),
+        txn: meta,
+        read: txn.read,
+        writes,
+        keys,
+        validate,
+        timings: CommitTimings::default(),
+    };
+    let (sender, receiver) = oneshot::channel();
+    let task = async move {
+        // Whether anybody still wants to hear it does not matter.
+        let _ = sender.send(commit.drive().await);
+    };
+    txn.db.env().spawn(Box::pin(task));
+    match receiver.await {
+        Ok(result) => result,
+        Err(_) => Err(Error::OutcomeUnknown { txn: txn.id, detail: "the node is stopping".into() }),
+    }
+}
+
+impl Commit {
+    async fn drive(mut self) -> Result<Committed, Error> {
+        let began = self.db.env().clock().monotonic();
+        let mut coordinator = Coordinator::new(self.txn.clone(), self.read, !self.validate.is_empty());
+        let mut actions: VecDeque<Action> = coordinator.start(self.is_one_range()).into();
+        let mut result = None;
+        while let Some(action) = actions.pop_front() {
+            let event = match action {
+                Action::Finish(outcome) => {
+                    result = Some(outcome);
+                    continue;
+                }
+                Action::Resolve(outcome) => {
+                    let (db, id, keys) = (self.db.clone(), self.txn.id, std::mem::take(&mut self.keys));
+                    // Off the client's path; what fails here is settled by whoever meets the intents.
+                    let task = async move { drop(db.resolve(id, outcome, keys).await) };
+                    self.db.env().spawn(Box::pin(task));
+                    continue;
+                }
+                action => self.carry_out(action).await,
+            };
+            match event {
+                Ok(event) => actions.extend(coordinator.step(event)),
+                Err(detail) if coordinator.is_undecided() => {
+                    return Err(Error::OutcomeUnknown { txn: self.txn.id, detail });
+                }
+                Err(detail) => return Err(Error::Unavailable(detail)),
+            }
+        }
+        self.timings.total = self.db.env().clock().monotonic() - began;
+        match result.expect("a coordinator finishes") {
+            Ok(timestamp) => Ok(Committed { timestamp, timings: self.timings }),
+            Err(failure) => Err(Error::from_coordinator(failure, self.txn.id, self.read)),
+        }
+    }
+
+    fn is_one_range(&self) -> bool {
+        let range = self.db.shared.router.range_of(&self.keys[0]);
+        self.keys.iter().all(|key| range.contains(key))
+    }
+
+    /// Does what the coordinator asks. An error means that nobody answered before the deadline.
+    async fn carry_out(&mut self, action: Action) -> Result<Event, String> {
+        match action {
+            Action::CommitOne { timestamp } => self.commit_one(timestamp).await,
+            Action::Prepare { timestamp } => self.prepare(timestamp).await,
+            Action::Validate { to } => {
+                let (txn, from) = (self.txn.id, self.read);
+                let make = |spans| Operation::Validate(Validate { txn, from, to, spans });
+                let pusher = Some(self.pusher(PushKind::Above(to)));
+                let call = self.db.scatter_spans(self.validate.clone(), make, pusher);
+                match self.alive(Box::pin(call)).await {
+                    Ok(()) => Ok(Event::Valid),
+                    Err(failure) => Ok(refused(failure)),
+                }
+            }
+            Action::CommitRecord { timestamp } => self.commit_record(timestamp).await,
+            Action::AbortRecord => {
+                let operation = Operation::AbortRecord(AbortRecord { txn: self.txn.clone() });
+                match self.db.call_key(&self.txn.anchor, &operation).await {
+                    Ok(Reply { body: ReplyBody::Record(record), .. }) => Ok(Event::Record(record)),
+                    Ok(_) => Err("the range answered something else".into()),
+                    Err(failure) => Err(describe(failure)),
+                }
+            }
+            Action::Finish(_) | Action::Resolve(_) => unreachable!("carried out by the loop"),
+        }
+    }
+
+    fn pusher(&self, kind: PushKind) -> Pusher {
+        Pusher { txn: self.txn.id, priority: self.txn.priority, kind }
+    }
+
+    async fn commit_one(&mut self, timestamp: Timestamp) -> Result<Event, String> {
+        let range = self.db.shared.router.range_of(&self.keys[0]);
+        if !self.keys.iter().all(|key| range.contains(key)) {
+            return Ok(Event::NotOneRange);
+        }
+        let here = range.span();
+        let pieces: Vec<Span> = self.validate.iter().map(|s| s.intersect(&here)).filter(|s| !s.is_empty()).collect();
+        let operation = Operation::CommitOne(CommitOne {
+            txn: self.txn.clone(),
+            read: self.read,
+            timestamp,
+            writes: self.writes.clone(),
+            complete: self.validate.iter().all(|span| here.covers(span)),
+            validate: pieces,
+        });
+        match self.db.call_settling(&range, &operation, Some(self.pusher(PushKind::Abort))).await {
+            Ok(reply) => {
+                self.count(&reply);
+                match reply.body {
+                    ReplyBody::At(timestamp) => Ok(Event::CommittedOne(timestamp)),
+                    _ => Err("the range answered something else".into()),
+                }
+            }
+            Err(Failure::Refused(Refusal::Pushed(timestamp))) => Ok(Event::Pushed(timestamp)),
+            // An earlier copy may have been carried out before the range changed: the record tells.
+            Err(Failure::Repartition) => Ok(Event::Lost),
+            Err(Failure::Deadline { sent: false, detail }) => {
+                Ok(Event::Refused(coordinator::Failure::Unavailable(detail)))
+            }
+            Err(failure) => Ok(refused(failure)),
+        }
+    }
+
+    async fn prepare(&mut self, timestamp: Timestamp) -> Result<Event, String> {
+        let (txn, anchor, keys) = (self.txn.clone(), self.txn.anchor.clone(), self.keys.clone());
+        let make = move |writes: Vec<Write>| {
+            let record = writes.iter().any(|w| w.key == anchor).then(|| keys.clone());
+            Operation::Prepare(Prepare { txn: txn.clone(), timestamp, writes, record })
+        };
+        let pusher = Some(self.pusher(PushKind::Abort));
+        let call = self.db.scatter(self.writes.clone(), |w| &w.key, make, pusher);
+        match self.alive(Box::pin(call)).await {
+            Ok(parts) => {
+                let mut latest = timestamp;
+                for (_, reply) in &parts {
+                    self.count(reply);
+                    if let ReplyBody::At(at) = reply.body {
+                        latest = latest.max(at);
+                    }
+                }
+                Ok(Event::Prepared(latest))
+            }
+            Err(failure) => Ok(refused(failure)),
+        }
+    }
+
+    async fn commit_record(&mut self, timestamp: Timestamp) -> Result<Event, String> {
+        let mut tries = 0;
+        let before = self.timings;
+        loop {
+            let range = self.db.shared.router.range_of(&self.txn.anchor);
+            let keys = self.keys.iter().filter(|key| range.contains(key)).cloned().collect();
+            let operation = Operation::CommitRecord(CommitRecord { txn: self.txn.clone(), timestamp, keys });
+            return match self.db.call_settling(&range, &operation, None).await {
+                Ok(reply) => {
+                    self.count(&reply);
+                    // This round came after the other.
+                    self.timings.replication = before.replication + Duration::from_micros(reply.replication_us);
+                    self.timings.queue = before.queue + Duration::from_micros(reply.queue_us);
+                    let ReplyBody::Record(record) = reply.body else {
+                        return Err("the range answered something else".into());
+                    };
+                    self.keys.retain(|key| !range.contains(key));
+                    Ok(Event::Record(record))
+                }
+                Err(Failure::Refused(Refusal::Pushed(timestamp))) => Ok(Event::Pushed(timestamp)),
+                Err(Failure::Refused(Refusal::Aborted)) => Ok(Event::Refused(coordinator::Failure::Aborted)),
+                Err(Failure::Repartition) => match self.db.repartition(&self.txn.anchor, &mut tries).await {
+                    Ok(()) => continue,
+                    Err(_) => Ok(Event::Lost),
+                },
+                Err(_) => Ok(Event::Lost),
+            };
+        }
+    }
+
+    fn count(&mut self, reply: &Reply) {
+        self.timings.queue = self.timings.queue.max(Duration::from_micros(reply.queue_us));
+        self.timings.replication = self.timings.replication.max(Duration::from_micros(reply.replication_us));
+    }
+
+    /// Waits for a call, telling the record from time to time that the coordinator lives.
+    async fn alive<F: Future + Unpin>(&self, mut call: F) -> F::Output {
+        loop {
+            let interval = self.db.shared.knobs.txn_heartbeat;
+            match future::select(call, self.db.env().sleep(interval)).await {
+                Either::Left((output, _)) => return output,
+                Either::Right((_, pending)) => {
+                    call = pending;
+                    let (db, txn) = (self.db.clone(), self.txn.clone());
+                    let task = async move {
+                        let anchor = txn.anchor.clone();
+                        // If it does not arrive, the next one may.
+                        let _ = db.call_key(&anchor, &Operation::Heartbeat(Heartbeat { txn })).await;
+                    };
+                    self.db.env().spawn(Box::pin(task));
+                }
+            }
+        }
+    }
+}
+
+fn describe(failure: Failure) -> String {
+    match failure {
+        Failure::Deadline { detail, .. } => detail,
+        Failure::Refused(refusal) => format!("{refusal:?}"),
+        Failure::Repartition => "the ranges keep changing".into(),
+    }
+}
+
+/// What a failed step means to the coordinator.
+fn refused(failure: Failure) -> Event {
+    match failure {
+        Failure::Refused(Refusal::Changed(changed)) => Event::Refused(coordinator::Failure::Changed(changed)),
+        Failure::Refused(Refusal::Aborted) => Event::Refused(coordinator::Failure::Aborted),
+        Failure::Refused(Refusal::Wounded(by)) => Event::Refused(coordinator::Failure::Wounded(by)),
+        Failure::Refused(Refusal::TooOld) => Event::Refused(coordinator::Failure::TooOld),
+        Failure::Refused(Refusal::Invalid(detail)) => Event::Refused(coordinator::Failure::Refused(detail)),
+        Failure::Refused(_) | Failure::Deadline { .. } | Failure::Repartition => Event::Lost,
+    }
+}

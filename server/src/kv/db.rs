@@ -1,0 +1,192 @@
+//! A node's gateway to the key space.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use proto::request::{Operation, Reply, Response};
+use proto::{Key, NodeDescriptor, NodeId, RangeDescriptor, Span, Timestamp, TxnId};
+
+use super::api::{BeginOptions, ClockInfo, Kv, NodeInfo, RangeInfo, Transaction};
+use super::error::Error;
+use super::router::{Failure, Router};
+use super::transaction::KvTransaction;
+use crate::config::Knobs;
+use crate::env::{Env, Outbox};
+
+/// What a gateway is made with.
+pub struct DbConfig {
+    pub env: Arc<dyn Env>,
+    pub outbox: Arc<dyn Outbox>,
+    pub knobs: Arc<Knobs>,
+    pub node: NodeId,
+    pub nodes: Vec<NodeDescriptor>,
+    /// Ranges to begin with; stale ones are fine.
+    pub ranges: Vec<RangeDescriptor>,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub env: Arc<dyn Env>,
+    pub knobs: Arc<Knobs>,
+    pub node: NodeId,
+    pub nodes: Vec<NodeDescriptor>,
+    pub router: Router,
+    /// When each node was last heard of, on the monotonic clock.
+    heard: Mutex<BTreeMap<NodeId, Duration>>,
+}
+
+/// A node that has not been heard of for so long is shown as not live.
+const LIVE: Duration = Duration::from_secs(3);
+
+impl Db {
+    pub fn new(config: DbConfig) -> Db {
+        let DbConfig { env, outbox, knobs, node, nodes, ranges } = config;
+        let router = Router::new(env.clone(), outbox, knobs.clone(), node, ranges);
+        Db { shared: Arc::new(Shared { env, knobs, node, nodes, router, heard: Mutex::default() }) }
+    }
+
+    /// An answer to one of this gateway's requests.
+    pub fn deliver(&self, id: u64, response: Response) {
+        self.shared.router.deliver(id, response);
+    }
+
+    /// A message from this node has arrived.
+    pub fn heard_of(&self, node: NodeId) {
+        let now = self.shared.env.clock().monotonic();
+        self.shared.heard.lock().expect("no holder of this lock panics").insert(node, now);
+    }
+
+    pub fn env(&self) -> &Arc<dyn Env> {
+        &self.shared.env
+    }
+
+    pub fn node(&self) -> NodeId {
+        self.shared.node
+    }
+
+    /// Sends an operation to whichever range holds a key.
+    ///
+    /// # Errors
+    /// [`Failure`], but never [`Failure::Repartition`].
+    pub(super) async fn call_key(&self, key: &Key, operation: &Operation) -> Result<Reply, Failure> {
+        let mut tries = 0u32;
+        loop {
+            let range = self.shared.router.range_of(key);
+            match self.shared.router.call(&range, operation.clone(), self.shared.knobs.request_deadline).await {
+                Err(Failure::Repartition) => self.repartition(key, &mut tries).await?,
+                other => return other,
+            }
+        }
+    }
+
+    /// After a redirect: if routing makes no progress by itself, asks the meta range.
+    pub(super) async fn repartition(&self, key: &Key, tries: &mut u32) -> Result<(), Failure> {
+        /// Redirects in a row past which the request fails: descriptors would have to change faster than they are learned.
+        const TRIES_MAX: u32 = 64;
+        *tries += 1;
+        if *tries > TRIES_MAX {
+            let detail = format!("the range of key {key} keeps changing");
+            return Err(Failure::Deadline { sent: false, detail });
+        }
+        if *tries > 2 {
+            self.shared.env.sleep(Duration::from_millis(u64::from(*tries))).await;
+            Box::pin(self.learn_from_meta(key)).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every clock in the cluster shows more than a timestamp (the reply rule). Returns how long it took.
+    pub(super) async fn wait_until_past(&self, timestamp: Timestamp) -> Duration {
+        let clock = self.shared.env.clock();
+        let began = clock.monotonic();
+        loop {
+            let earliest = clock.interval().earliest;
+            if earliest > timestamp {
+                return clock.monotonic() - began;
+            }
+            self.shared.env.sleep(timestamp.since(earliest) + Duration::from_micros(1)).await;
+        }
+    }
+
+    /// A read timestamp by the start rule: no clock in the cluster shows more now.
+    pub(super) async fn start_timestamp(&self) -> Result<Timestamp, Error> {
+        let clock = self.shared.env.clock();
+        let until = clock.monotonic() + self.shared.knobs.request_deadline;
+        loop {
+            let latest = clock.interval().latest;
+            if let Ok(issued) = clock.issue()
+                && latest <= clock.ceiling()
+            {
+                return Ok(issued.max(latest));
+            }
+            if clock.monotonic() >= until {
+                let detail = "the clock cannot be advanced: this node's disk does not sync its ceiling";
+                return Err(Error::Unavailable(detail.into()));
+            }
+            self.shared.env.sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    pub(super) fn random_id(&self) -> TxnId {
+        TxnId(self.random())
+    }
+}
+
+#[async_trait]
+impl Kv for Db {
+    async fn begin(&self, options: BeginOptions) -> Result<Box<dyn Transaction>, Error> {
+        let read = self.start_timestamp().await?;
+        Ok(Box::new(KvTransaction::new(self.clone(), read, options)))
+    }
+
+    async fn ranges(&self, span: &Span) -> Result<Vec<RangeInfo>, Error> {
+        self.refresh_ranges(span).await?;
+        let ranges = self.shared.router.ranges_in(span);
+        Ok(ranges.into_iter().map(|(descriptor, leader)| RangeInfo { descriptor, leader }).collect())
+    }
+
+    async fn split(&self, key: &Key) -> Result<(), Error> {
+        self.split_at(key).await
+    }
+
+    fn nodes(&self) -> Vec<NodeInfo> {
+        let heard = self.shared.heard.lock().expect("no holder of this lock panics");
+        let now = self.shared.env.clock().monotonic();
+        let live = |node: NodeId| {
+            node == self.shared.node || heard.get(&node).is_some_and(|at| now.saturating_sub(*at) < LIVE)
+        };
+        self.shared.nodes.iter().map(|n| NodeInfo { descriptor: n.clone(), live: live(n.id) }).collect()
+    }
+
+    fn clock(&self) -> ClockInfo {
+        let clock = self.shared.env.clock();
+        let interval = clock.interval();
+        let (max_error, source) = clock.bound();
+        ClockInfo {
+            source: source.to_string(),
+            max_error,
+            earliest: interval.earliest,
+            latest: interval.latest,
+            hlc: clock.reading(),
+        }
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.shared.env.clock().monotonic()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.shared.env.sleep(duration).await;
+    }
+
+    fn random(&self) -> u128 {
+        (u128::from(self.shared.env.random()) << 64) | u128::from(self.shared.env.random())
+    }
+}

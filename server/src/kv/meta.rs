@@ -1,0 +1,152 @@
+//! The descriptors of all ranges, in the meta range.
+//!
+//! A range's leader publishes its descriptor there whenever it starts to lead and whenever the descriptor has changed: an
+//! ordinary transaction that replaces what is there if it is older. The meta range therefore lags a little; what a
+//! gateway learns from it, and from redirects, is always only a hint that the range itself confirms or corrects.
+
+use std::time::Duration;
+
+use proto::request::{Operation, Read, ReplyBody, Split, Target};
+use proto::{Key, RangeDescriptor, RangeId, Span, Timestamp, TxnId, codec, keyspace};
+
+use super::api::{BeginOptions, Kv, Lock, ScanOptions, Transaction};
+use super::db::Db;
+use super::error::Error;
+use super::router::Failure;
+use super::transaction::KvTransaction;
+use crate::store::recover::{FIRST_FREE_RANGE, meta_key};
+
+/// The counter of range ids.
+fn range_counter() -> Key {
+    Key([&[keyspace::SYSTEM], b"range-id".as_slice()].concat())
+}
+
+fn meta_span() -> Span {
+    Span::prefix(&keyspace::start_of(keyspace::META))
+}
+
+impl Db {
+    /// Learns the descriptor of the range that holds a key from the meta range.
+    pub(super) async fn learn_from_meta(&self, key: &Key) -> Result<(), Failure> {
+        let timestamp = self.shared.env.clock().reading();
+        // The last descriptor that begins at or before the key.
+        let span = Span { start: meta_span().start, end: meta_key(key).next() };
+        let target = Target::Span { span, rows_max: 1, bytes_max: u64::MAX, reverse: true };
+        let read = Read { txn: TxnId::default(), timestamp, target, priority: timestamp };
+        let range = self.shared.router.range_of(&meta_span().start);
+        let deadline = self.shared.knobs.request_deadline;
+        let reply = match self.shared.router.call(&range, Operation::Read(read), deadline).await {
+            // In the way of a lookup there can be the intent of a publication: it will be gone soon.
+            Err(Failure::Refused(_) | Failure::Repartition) => return Ok(()),
+            reply => reply?,
+        };
+        if let ReplyBody::Rows { rows, .. } = reply.body {
+            let descriptors = rows.iter().filter_map(|row| codec::decode("a range descriptor", &row.value).ok());
+            self.shared.router.learn(descriptors);
+        }
+        Ok(())
+    }
+
+    /// Learns all descriptors in a span from the meta range.
+    pub(super) async fn refresh_ranges(&self, span: &Span) -> Result<(), Error> {
+        let first = self.shared.router.range_of(&span.start).start;
+        let mut rest = Some(Span { start: meta_key(&first), end: meta_key(&span.end) });
+        let mut txn = self.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
+        while let Some(span) = rest {
+            let page = txn.scan(&span, ScanOptions::default()).await?;
+            let descriptors = page.rows.iter().filter_map(|(_, value)| codec::decode("a range descriptor", value).ok());
+            self.shared.router.learn(descriptors);
+            rest = page.resume;
+        }
+        Ok(())
+    }
+
+    /// Puts a range's descriptor into the meta range, unless something newer is there.
+    ///
+    /// # Errors
+    /// When the meta range does not answer; the next leader tries again.
+    pub async fn publish(&self, descriptor: &RangeDescriptor) -> Result<(), Error> {
+        self.shared.router.learn([descriptor.clone()]);
+        let key = meta_key(&descriptor.start);
+        let update = |found: Option<Vec<u8>>| {
+            let found: Option<RangeDescriptor> = match found {
+                Some(bytes) => {
+                    Some(codec::decode("a range descriptor", &bytes).map_err(|e| Error::Corrupt(e.to_string()))?)
+                }
+                None => None,
+            };
+            let news = found.is_none_or(|found| found.epoch < descriptor.epoch);
+            Ok(news.then(|| codec::encode(descriptor)))
+        };
+        self.update(&key, Lock::None, update).await
+    }
+
+    async fn allocate_range(&self) -> Result<RangeId, Error> {
+        let key = range_counter();
+        let mut allocated = 0;
+        let update = |found: Option<Vec<u8>>| {
+            allocated = match found {
+                Some(bytes) => codec::decode("a counter", &bytes).map_err(|e| Error::Corrupt(e.to_string()))?,
+                None => FIRST_FREE_RANGE,
+            };
+            Ok(Some(codec::encode(&(allocated + 1))))
+        };
+        self.update(&key, Lock::Exclusive, update).await?;
+        Ok(RangeId(allocated))
+    }
+
+    pub(super) async fn split_at(&self, key: &Key) -> Result<(), Error> {
+        if *key <= keyspace::start_of(keyspace::CATALOG) || *key >= Key::max() {
+            return Err(Error::Invalid(format!("no range can begin at key {key}")));
+        }
+        let right = self.allocate_range().await?;
+        let split = Operation::Split(Split { key: key.clone(), right });
+        let reply = self.call_key(key, &split).await.map_err(Error::from_failure)?;
+        if let ReplyBody::Split(descriptors) = reply.body {
+            self.shared.router.learn(descriptors.iter().cloned());
+            for descriptor in &descriptors {
+                self.publish(descriptor).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces a key's value by what `update` makes of it (`None` leaves it), in a transaction of its own.
+    async fn update(
+        &self,
+        key: &Key,
+        lock: Lock,
+        mut update: impl FnMut(Option<Vec<u8>>) -> Result<Option<Vec<u8>>, Error> + Send,
+    ) -> Result<(), Error> {
+        /// Conflicts in a row past which something is wrong.
+        const TRIES_MAX: u32 = 100;
+        let mut options = BeginOptions::default();
+        let mut attempt = 0;
+        loop {
+            let read: Timestamp = self.start_timestamp().await?;
+            let mut txn = KvTransaction::new(self.clone(), read, options.clone());
+            options.priority = Some(txn.priority());
+            let result = update_once(&mut txn, key, lock, &mut update).await;
+            match result {
+                Err(error) if error.is_retryable() && attempt < TRIES_MAX => {
+                    attempt += 1;
+                    self.shared.env.sleep(Duration::from_millis(2 + self.shared.env.random() % 8)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+async fn update_once(
+    txn: &mut KvTransaction,
+    key: &Key,
+    lock: Lock,
+    update: &mut (impl FnMut(Option<Vec<u8>>) -> Result<Option<Vec<u8>>, Error> + Send),
+) -> Result<(), Error> {
+    let found = txn.get(std::slice::from_ref(key), lock).await?.pop().flatten();
+    if let Some(value) = update(found)? {
+        txn.put(key.clone(), value)?;
+    }
+    txn.commit().await.map(drop)
+}

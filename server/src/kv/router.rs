@@ -1,0 +1,216 @@
+//! From keys to ranges, and from ranges to the nodes that lead them.
+//!
+//! The router keeps a cache of descriptors and leaders. The cache may be wrong: a range answers a request that was routed by
+//! an old descriptor with the present one, a node that does not lead names the one that does. Redirects and repetition live here and
+//! nowhere else; above, a request is answered or its deadline has passed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use futures::channel::oneshot;
+use futures::future::{self, Either};
+use proto::message::Body;
+use proto::request::{Operation, RangeRequest, Refusal, Reply, Response};
+use proto::{Key, NodeId, RangeDescriptor, RangeId, Span};
+use range_split::RangeMap;
+
+use crate::config::Knobs;
+use crate::env::{Env, Outbox};
+
+/// Why a request was not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The range has refused it; only refusals that repeating does not cure.
+    Refused(Refusal),
+    /// The range is not as the caller's partition of keys assumed: partition again.
+    Repartition,
+    /// Nobody answered before the deadline. `sent` says whether the request may have taken effect, or still may.
+    Deadline { sent: bool, detail: String },
+}
+
+struct Cache {
+    map: RangeMap,
+    leaders: BTreeMap<RangeId, NodeId>,
+    pending: BTreeMap<u64, oneshot::Sender<Response>>,
+    next_id: u64,
+}
+
+/// See the module.
+pub struct Router {
+    env: Arc<dyn Env>,
+    outbox: Arc<dyn Outbox>,
+    knobs: Arc<Knobs>,
+    me: NodeId,
+    cache: Mutex<Cache>,
+}
+
+impl Router {
+    /// A router that knows the initial ranges.
+    pub fn new(
+        env: Arc<dyn Env>,
+        outbox: Arc<dyn Outbox>,
+        knobs: Arc<Knobs>,
+        me: NodeId,
+        ranges: Vec<RangeDescriptor>,
+    ) -> Router {
+        let mut map = RangeMap::default();
+        for range in ranges {
+            map.insert(range);
+        }
+        let cache = Cache { map, leaders: BTreeMap::new(), pending: BTreeMap::new(), next_id: 0 };
+        Router { env, outbox, knobs, me, cache: Mutex::new(cache) }
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().expect("no holder of this lock panics")
+    }
+
+    /// The range that holds a key, as far as is known: some range is always known.
+    pub fn range_of(&self, key: &Key) -> RangeDescriptor {
+        self.cache().map.lookup(key).cloned().expect("the map covers every key")
+    }
+
+    /// The known ranges that overlap a span, in key order, with their leaders.
+    pub fn ranges_in(&self, span: &Span) -> Vec<(RangeDescriptor, Option<NodeId>)> {
+        let cache = self.cache();
+        cache.map.overlapping(span).map(|range| (range.clone(), cache.leaders.get(&range.id).copied())).collect()
+    }
+
+    /// Learns of ranges.
+    pub fn learn(&self, ranges: impl IntoIterator<Item = RangeDescriptor>) {
+        let mut cache = self.cache();
+        for range in ranges {
+            cache.map.insert(range);
+        }
+    }
+
+    /// An answer has arrived. Late and repeated ones find nobody waiting.
+    pub fn deliver(&self, id: u64, response: Response) {
+        let waiting = self.cache().pending.remove(&id);
+        if let Some(waiting) = waiting {
+            // The one who waited may have gone away since.
+            let _ = waiting.send(response);
+        }
+    }
+
+    /// Sends an operation to the leader of a range until it is answered or `deadline` (a duration from now) has passed.
+    ///
+    /// A repeated request may be carried out twice; every operation allows for that.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn call(&self, range: &RangeDescriptor, operation: Operation, deadline: Duration) -> Result<Reply, Failure> {
+        let clock = self.env.clock();
+        let until = clock.monotonic() + deadline;
+        let mut attempt = 0u32;
+        let mut maybe_sent = false;
+        let mut detail = String::from("no answer");
+        loop {
+            let now = clock.monotonic();
+            if now >= until {
+                let id = range.id;
+                return Err(Failure::Deadline { sent: maybe_sent, detail: format!("{id} did not answer in time: {detail}") });
+            }
+            let target = self.target(range, attempt);
+            let timeout = self.knobs.attempt_timeout.min(until - now);
+            let request = RangeRequest { range: range.id, epoch: range.epoch, operation: operation.clone() };
+            match self.ask(target, request, timeout).await {
+                Some(Response::Done(reply)) => {
+                    self.cache().leaders.insert(range.id, target);
+                    return Ok(reply);
+                }
+                Some(Response::Refused(refusal)) => match refusal {
+                    Refusal::NotLeader(hint) => {
+                        self.redirect(range.id, target, hint);
+                        detail = format!("{target} does not lead it");
+                        self.pause(attempt, hint.is_some()).await;
+                    }
+                    Refusal::WrongRange(ranges) if ranges.is_empty() => {
+                        // A replica that is about to come into being, or was never here.
+                        self.redirect(range.id, target, None);
+                        detail = format!("{target} does not hold it");
+                        self.pause(attempt, false).await;
+                    }
+                    Refusal::WrongRange(ranges) => {
+                        self.learn(ranges);
+                        return Err(Failure::Repartition);
+                    }
+                    Refusal::Unknown => {
+                        maybe_sent = true;
+                        detail = "its leader changed".into();
+                    }
+                    Refusal::Busy(why) => {
+                        detail = why;
+                        self.pause(attempt, false).await;
+                    }
+                    other => return Err(Failure::Refused(other)),
+                },
+                None => {
+                    maybe_sent = true;
+                    detail = format!("{target} does not answer");
+                    self.cache().leaders.remove(&range.id);
+                }
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Whom to ask: the known leader, else the replicas in turn.
+    fn target(&self, range: &RangeDescriptor, attempt: u32) -> NodeId {
+        if let Some(leader) = self.cache().leaders.get(&range.id) {
+            return *leader;
+        }
+        let here = range.replicas.iter().position(|r| r.node == self.me).unwrap_or(0);
+        let turn = (here + attempt as usize) % range.replicas.len().max(1);
+        range.replicas.get(turn).map_or(self.me, |r| r.node)
+    }
+
+    fn redirect(&self, range: RangeId, from: NodeId, hint: Option<NodeId>) {
+        let mut cache = self.cache();
+        match hint.filter(|hint| *hint != from) {
+            Some(leader) => cache.leaders.insert(range, leader),
+            None => cache.leaders.remove(&range),
+        };
+    }
+
+    /// Waits a little before asking again; not at all when following a fresh hint.
+    async fn pause(&self, attempt: u32, hinted: bool) {
+        if hinted && attempt < 3 {
+            return;
+        }
+        let base = 2u64 << attempt.min(5);
+        let jitter = self.env.random() % base;
+        self.env.sleep(Duration::from_millis(base + jitter)).await;
+    }
+
+    /// Sends one request and waits for its answer.
+    async fn ask(&self, to: NodeId, request: RangeRequest, timeout: Duration) -> Option<Response> {
+        let (id, answer) = {
+            let mut cache = self.cache();
+            cache.next_id += 1;
+            let id = cache.next_id;
+            let (sender, receiver) = oneshot::channel();
+            cache.pending.insert(id, sender);
+            (id, receiver)
+        };
+        // Given up or cancelled, nobody is left behind.
+        let _forget = Forget { router: self, id };
+        self.outbox.send(to, Body::Request { id, request });
+        match future::select(answer, self.env.sleep(timeout)).await {
+            Either::Left((response, _)) => response.ok(),
+            Either::Right(_) => None,
+        }
+    }
+}
+
+struct Forget<'a> {
+    router: &'a Router,
+    id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.router.cache().pending.remove(&self.id);
+    }
+}

@@ -1,0 +1,78 @@
+//! Getting intents out of the way.
+//!
+//! Whoever meets another transaction's intent asks that transaction's record. If its fate is decided, the intent is resolved
+//! accordingly. If it is pending, a reader has it pushed above the read timestamp, which always succeeds; a writer waits, unless it
+//! is older, or the coordinator has fallen silent: then the transaction is aborted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proto::request::{IntentInTheWay, Operation, Outcome, Push, PushKind, ReplyBody, Resolve};
+use proto::transaction::{TxnMeta, TxnStatus};
+use proto::{Key, Timestamp, TxnId};
+use txn::participant;
+
+use super::db::Db;
+use super::router::Failure;
+
+/// Who meets the intents.
+#[derive(Clone, Copy, Debug)]
+pub struct Pusher {
+    pub txn: TxnId,
+    pub priority: Timestamp,
+    pub kind: PushKind,
+}
+
+/// How long a writer waits before it asks after a pending transaction again.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+impl Db {
+    /// Settles the owners of intents, as far as possible now, and resolves these intents.
+    ///
+    /// # Errors
+    /// When a range does not answer.
+    pub(super) async fn settle(&self, intents: Vec<IntentInTheWay>, pusher: Pusher) -> Result<(), Failure> {
+        let mut by_txn: BTreeMap<TxnId, (TxnMeta, Timestamp, Vec<Key>)> = BTreeMap::new();
+        for intent in intents {
+            let entry = by_txn.entry(intent.txn.id).or_insert_with(|| (intent.txn.clone(), intent.timestamp, Vec::new()));
+            entry.1 = entry.1.min(intent.timestamp);
+            entry.2.push(intent.key);
+        }
+        let mut waits = false;
+        for (txn, intent, keys) in by_txn.into_values() {
+            waits |= !self.settle_one(txn, intent, keys, pusher).await?;
+        }
+        if waits {
+            self.shared.env.sleep(PATIENCE).await;
+        }
+        Ok(())
+    }
+
+    /// Says whether the intents are out of the pusher's way.
+    async fn settle_one(&self, txn: TxnMeta, intent: Timestamp, keys: Vec<Key>, pusher: Pusher) -> Result<bool, Failure> {
+        let id = txn.id;
+        let anchor = txn.anchor.clone();
+        let push = Push { txn, intent, priority: pusher.priority, pusher: pusher.txn, kind: pusher.kind };
+        let reply = self.call_key(&anchor, &Operation::Push(push)).await?;
+        let ReplyBody::Record(record) = reply.body else { return Ok(false) };
+        let outcome = participant::outcome_of(&record);
+        let clears = match (record.status, pusher.kind) {
+            (TxnStatus::Pending, PushKind::Above(reader)) => record.timestamp > reader,
+            (TxnStatus::Pending, PushKind::Abort) => false,
+            _ => true,
+        };
+        if clears {
+            self.resolve(id, outcome, keys).await?;
+        }
+        Ok(clears)
+    }
+
+    /// Resolves a transaction's intents on these keys, range by range.
+    ///
+    /// # Errors
+    /// When a range does not answer. Whoever meets the intents later resolves them.
+    pub(super) async fn resolve(&self, txn: TxnId, outcome: Outcome, keys: Vec<Key>) -> Result<(), Failure> {
+        let make = |keys: Vec<Key>| Operation::Resolve(Resolve { txn, outcome, keys });
+        self.scatter(keys, |key| key, make, None).await.map(drop)
+    }
+}
