@@ -1,1 +1,6 @@
-//! placeholder
+//! Meridian under test: a simulated cluster that runs the production code from a seed, workloads, and checkers.
+
+pub mod sim;
+pub mod workload;
+pub mod check;
+pub mod scenario;

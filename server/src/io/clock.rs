@@ -58,8 +58,9 @@ impl Clock for SystemClock {
         hlc.reading()
     }
 
+    // The sender may err by the bound in one direction, this node in the other.
     fn adopt(&self, theirs: Timestamp) -> Result<(), ClockError> {
-        let limit = wall().plus(self.max_error).plus(GRAIN);
+        let limit = wall().plus(self.max_error * 2).plus(GRAIN);
         self.hlc().adopt(theirs, limit)
     }
 

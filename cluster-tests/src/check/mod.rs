@@ -1,0 +1,4 @@
+//! Judges of what happened.
+
+pub mod bank;
+pub mod replicas;

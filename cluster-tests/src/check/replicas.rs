@@ -1,0 +1,62 @@
+//! Replicas that have applied the same entries must hold the same bytes.
+
+use std::collections::BTreeMap;
+
+use proto::RangeId;
+use txn::engine::{self, Space};
+use txn::keys;
+
+use crate::sim::World;
+
+/// What one replica holds.
+#[derive(PartialEq, Eq)]
+struct Held {
+    applied: u64,
+    descriptor: String,
+    data: Vec<(u8, Vec<u8>, Vec<u8>)>,
+}
+
+/// Differences between replicas with the same applied index, and ranges whose replicas have not come together.
+pub fn violations(world: &World) -> Vec<String> {
+    let mut ranges: BTreeMap<RangeId, Vec<(usize, Held)>> = BTreeMap::new();
+    for node in &world.nodes {
+        let Some(process) = &node.process else { continue };
+        for replica in process.store.replicas() {
+            if let Some(why) = &replica.stopped {
+                return vec![format!("{} on node {} has stopped: {why}", replica.descriptor().id, node.index)];
+            }
+            let span = replica.descriptor().span();
+            let mut data = Vec::new();
+            let bounds = [
+                (Space::Versions, keys::versions_of(&span.start), keys::versions_of(&span.end)),
+                (Space::Intents, span.start.0.clone(), span.end.0.clone()),
+                (Space::Local, keys::records_of(&span.start), keys::records_of(&span.end)),
+            ];
+            for (space, start, end) in bounds {
+                engine::visit(process.store.engine(), space, &start, &end, |key, value| {
+                    data.push((space as u8, key.to_vec(), value.to_vec()));
+                    Ok(true)
+                })
+                .expect("memory does not fail");
+            }
+            let held = Held { applied: replica.applied.index, descriptor: replica.descriptor().to_string(), data };
+            ranges.entry(replica.descriptor().id).or_default().push((node.index, held));
+        }
+    }
+    let mut found = Vec::new();
+    for (range, replicas) in ranges {
+        for pair in replicas.windows(2) {
+            let ((a, left), (b, right)) = (&pair[0], &pair[1]);
+            if left.applied != right.applied {
+                let (l, r) = (left.applied, right.applied);
+                found.push(format!("{range}: node {a} has applied {l} and node {b} {r}"));
+            } else if left != right {
+                found.push(format!("{range}: nodes {a} and {b} differ at entry {}", left.applied));
+            }
+        }
+        if replicas.len() < world.nodes.len() {
+            found.push(format!("{range} has {} replicas on {} nodes", replicas.len(), world.nodes.len()));
+        }
+    }
+    found
+}

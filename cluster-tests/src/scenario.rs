@@ -1,0 +1,131 @@
+//! A bank under faults, from a seed to a verdict.
+
+use std::time::Duration;
+
+use server::config::Knobs;
+
+use crate::check;
+use crate::sim::net::NetOptions;
+use crate::sim::rng::Rng;
+use crate::sim::{FaultPlan, Options, World};
+use crate::workload::bank::Bank;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub seed: u64,
+    pub violations: Vec<String>,
+    pub committed: usize,
+    pub unknown: usize,
+    pub audits: usize,
+    pub retries: u64,
+    pub trace: u64,
+    pub events: u64,
+    pub simulated: Duration,
+}
+
+/// Draws everything about a run from its seed.
+pub fn draw(seed: u64, nodes: usize) -> Options {
+    let mut rng = Rng::new(seed, "options");
+    let mut options = Options::calm(seed, nodes);
+    options.net = NetOptions::draw(&mut rng);
+    if !rng.one_in(3) {
+        options.max_error = Duration::from_micros(rng.between(10, 8_000));
+    }
+    options.sync_max = rng.between(200_000, 8_000_000);
+    let knobs = &mut options.knobs;
+    *knobs = Knobs {
+        read_window: Duration::from_millis(rng.between(50, 700)),
+        push_after: Duration::from_millis(rng.between(1, 40)),
+        lock_wait: Duration::from_millis(rng.between(20, 500)),
+        read_keys_max: rng.between(2, 200) as usize,
+        read_spans_max: rng.between(2, 50) as usize,
+        log_bytes_max: rng.between(2_000, 200_000) as usize,
+        request_deadline: Duration::from_millis(rng.between(800, 8_000)),
+        txn_expiry: Duration::from_millis(rng.between(500, 3_000)),
+        txn_heartbeat: Duration::from_millis(rng.between(50, 500)),
+        ..Knobs::default()
+    };
+    knobs.locks.wound_after = Duration::from_millis(rng.between(1, 50));
+    knobs.ceiling_step = Duration::from_millis(rng.between(100, 1_000));
+    options.faults = FaultPlan::draw(&mut rng, nodes, 3 * SECOND, 20 * SECOND);
+    options
+}
+
+/// Runs the bank: loads it, lets it work under faults, heals everything, and judges.
+pub fn run_bank(options: Options) -> Verdict {
+    let seed = options.seed;
+    let bank = Bank::default();
+    let clients = bank.clone();
+    let loaded = std::rc::Rc::new(std::cell::Cell::new(false));
+    let started = loaded.clone();
+    let mut world = World::new(options, move |_, db| if started.get() { clients.tasks(db, 2) } else { Vec::new() });
+    let mut violations = Vec::new();
+    if let Err(why) = ask(&mut world, 10 * SECOND, |db| Box::pin(async move { Bank::load(&db).await })) {
+        violations.push(format!("the bank was not loaded: {why}"));
+    }
+    loaded.set(true);
+    for node in 0..world.nodes.len() {
+        if let Some(db) = world.db(node) {
+            for task in bank.tasks(&db, 2) {
+                world.spawn(node, task);
+            }
+        }
+    }
+    world.run_until(22 * SECOND, |_| false);
+    world.heal();
+    world.run_until(26 * SECOND, |_| false);
+    bank.stop();
+    // Liveness: with all faults gone everything must finish.
+    let until = world.now() + 30 * SECOND;
+    world.run_until(until, |_| false);
+    let ledger = ask(&mut world, 10 * SECOND, |db| Box::pin(async move { Bank::ledger(&db).await }));
+    let last = ask(&mut world, 10 * SECOND, |db| Box::pin(async move { Bank::audit(&db).await.map(|_| Vec::<u64>::new()) }));
+    let ledger = match (ledger, last) {
+        (Ok(ledger), Ok(_)) => ledger,
+        (ledger, last) => {
+            violations.push(format!("after all faults the cluster does not answer: {ledger:?} {last:?}"));
+            Vec::new()
+        }
+    };
+    let until = world.now() + 3 * SECOND;
+    world.run_until(until, |_| false);
+    violations.extend(check::replicas::violations(&world));
+    let history = bank.history.lock().expect("no holder of this lock panics");
+    violations.extend(check::bank::violations(&history, &ledger));
+    let ended = |wanted: fn(&crate::workload::bank::Ending) -> bool| {
+        history.transfers.values().filter(|t| wanted(&t.ending)).count()
+    };
+    use crate::workload::bank::Ending;
+    Verdict {
+        seed,
+        committed: ended(|e| matches!(e, Ending::Committed { .. })),
+        unknown: ended(|e| matches!(e, Ending::Unknown)) + history.open.len(),
+        audits: history.audits.len(),
+        retries: history.retries,
+        trace: world.trace.hash,
+        events: world.trace.events,
+        simulated: Duration::from_nanos(world.now()),
+        violations,
+    }
+}
+
+/// Asks a running node something and waits for the answer.
+fn ask<T: Send + 'static>(
+    world: &mut World,
+    patience: u64,
+    question: impl FnOnce(server::kv::Db) -> futures::future::BoxFuture<'static, Result<T, server::kv::Error>>,
+) -> Result<T, String> {
+    let Some((node, db)) = (0..world.nodes.len()).find_map(|n| world.db(n).map(|db| (n, db))) else {
+        return Err("no node runs".into());
+    };
+    let answer = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let (slot, question) = (answer.clone(), question(db));
+    world.spawn(node, Box::pin(async move { *slot.lock().expect("no holder panics") = Some(question.await) }));
+    let until = world.now() + patience;
+    world.run_until(until, |_| answer.lock().expect("no holder panics").is_some());
+    let taken = answer.lock().expect("no holder panics").take();
+    taken.ok_or("no answer in time")?.map_err(|e| e.to_string())
+}

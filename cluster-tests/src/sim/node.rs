@@ -1,0 +1,116 @@
+//! A simulated node: a process that comes and goes, and the disk that stays.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use proto::{ClusterId, NodeDescriptor, NodeId};
+use server::config::Knobs;
+use server::kv::{Db, DbConfig};
+use server::store::recover::{initial_contents, initial_ranges};
+use server::store::{Store, StoreConfig};
+use txn::engine::Engine;
+
+use super::disk::Disk;
+use super::env::{Shared, SimEnv};
+use super::rng::Rng;
+
+/// What lives only as long as the process.
+pub struct Process {
+    pub env: Arc<SimEnv>,
+    pub store: Store,
+    pub db: Db,
+}
+
+/// See the module.
+pub struct Node {
+    pub index: usize,
+    pub id: NodeId,
+    pub disk: Disk,
+    pub process: Option<Process>,
+    /// Counts the lives of the process, so that events of an earlier one are ignored.
+    pub life: u64,
+    pub offset: Arc<Mutex<i64>>,
+    /// Until when the process is paused, and the disk stalled.
+    pub paused_until: u64,
+    pub stalled_until: u64,
+}
+
+/// What all nodes of a cluster are made with.
+#[derive(Clone)]
+pub struct ClusterOptions {
+    pub nodes: usize,
+    pub seed: u64,
+    pub knobs: Arc<Knobs>,
+    pub max_error: Duration,
+}
+
+impl ClusterOptions {
+    pub fn ids(&self) -> Vec<NodeId> {
+        (1..=self.nodes as u64).map(NodeId).collect()
+    }
+}
+
+impl Node {
+    /// A node with a freshly initialised disk.
+    pub fn new(index: usize, options: &ClusterOptions) -> Node {
+        let disk = Disk::default();
+        let contents = initial_contents(&initial_ranges(&options.ids()));
+        disk.engine.clone().write(contents).expect("memory does not fail");
+        disk.engine.flush();
+        Node {
+            index,
+            id: NodeId(index as u64 + 1),
+            disk,
+            process: None,
+            life: 0,
+            offset: Arc::default(),
+            paused_until: 0,
+            stalled_until: 0,
+        }
+    }
+
+    /// Starts the process on what the disk holds.
+    pub fn start(&mut self, options: &ClusterOptions, shared: &Arc<Shared>) {
+        self.life += 1;
+        let log = self.disk.recover();
+        let rng = Rng::new(options.seed, &format!("node {} life {}", self.index, self.life));
+        let env = Arc::new(SimEnv::new(
+            self.index,
+            shared.clone(),
+            self.offset.clone(),
+            options.max_error,
+            log.ceiling,
+            rng,
+        ));
+        let config = StoreConfig {
+            node: self.id,
+            cluster: ClusterId(1),
+            knobs: options.knobs.clone(),
+            seed: options.seed ^ (self.life << 32),
+            logger: server::raft::logger(),
+        };
+        let store = Store::open(config, env.clone(), Box::new(self.disk.engine.clone()), log)
+            .expect("a crash leaves a store that opens");
+        let nodes = options
+            .ids()
+            .into_iter()
+            .map(|id| NodeDescriptor { id, address: format!("sim:{}", id.0), boot_id: "sim".into() })
+            .collect();
+        let db = Db::new(DbConfig {
+            env: env.clone(),
+            outbox: env.clone(),
+            knobs: options.knobs.clone(),
+            node: self.id,
+            nodes,
+            ranges: initial_ranges(&options.ids()),
+        });
+        self.process = Some(Process { env, store, db });
+    }
+
+    /// The process dies.
+    pub fn crash(&mut self, rng: &mut Rng) {
+        self.process = None;
+        self.life += 1;
+        self.disk.crash(rng);
+    }
+}

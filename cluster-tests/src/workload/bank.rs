@@ -1,0 +1,236 @@
+//! The bank: transfers between accounts, an auditor that adds them up, and a ledger of what was acknowledged.
+//!
+//! Each transfer reads two accounts, moves an amount and writes a ledger row of its own, all in one transaction, so that three
+//! ranges may take part, and so that every acknowledged transfer can be looked for at the end.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use proto::{Key, Span, Timestamp, codec, keyspace};
+use server::kv::{BeginOptions, Db, Error, Isolation, Kv, Lock, ScanOptions, Transaction};
+
+/// Accounts, each with so much at first.
+pub const ACCOUNTS: u64 = 12;
+pub const BALANCE: i64 = 100;
+
+/// Where an account lies.
+pub fn account_key(account: u64) -> Key {
+    Key([&[keyspace::APPLICATION], b"account/".as_slice(), &account.to_be_bytes()].concat())
+}
+
+fn ledger_key(transfer: u64) -> Key {
+    Key([&[keyspace::APPLICATION], b"ledger/".as_slice(), &transfer.to_be_bytes()].concat())
+}
+
+fn accounts_span() -> Span {
+    Span { start: account_key(0), end: account_key(u64::MAX) }
+}
+
+fn ledger_span() -> Span {
+    Span { start: ledger_key(0), end: ledger_key(u64::MAX) }
+}
+
+/// How a transfer ended, as its client saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Committed { timestamp: Timestamp },
+    /// Certainly without effect.
+    Failed,
+    Unknown,
+}
+
+/// A transfer as its client saw it. Times are nanoseconds of simulated (true) time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    pub started: u64,
+    pub ended: u64,
+    pub ending: Ending,
+}
+
+/// An audit as the auditor saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Audit {
+    pub started: u64,
+    pub ended: u64,
+    pub timestamp: Timestamp,
+    pub accounts: u64,
+    pub total: i64,
+}
+
+/// Everything that the clients remember; outlives their nodes.
+#[derive(Debug, Default)]
+pub struct History {
+    next: u64,
+    /// Begun and not ended: their clients died with their node, so their endings are unknown.
+    pub open: BTreeMap<u64, u64>,
+    pub transfers: BTreeMap<u64, Transfer>,
+    pub audits: Vec<Audit>,
+    /// Errors that no fault explains.
+    pub surprises: Vec<String>,
+    pub retries: u64,
+}
+
+/// The bank's clients.
+#[derive(Clone, Default)]
+pub struct Bank {
+    pub history: Arc<Mutex<History>>,
+    stopped: Arc<Mutex<bool>>,
+}
+
+impl Bank {
+    /// Writes the accounts' first balances.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn load(db: &Db) -> Result<(), Error> {
+        let mut txn = db.begin(BeginOptions::default()).await?;
+        for account in 0..ACCOUNTS {
+            txn.put(account_key(account), codec::encode(&BALANCE))?;
+        }
+        txn.commit().await.map(drop)
+    }
+
+    /// Lets all clients end after what they are doing.
+    pub fn stop(&self) {
+        *self.stopped.lock().expect("no holder of this lock panics") = true;
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.stopped.lock().expect("no holder of this lock panics")
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut History) -> T) -> T {
+        f(&mut self.history.lock().expect("no holder of this lock panics"))
+    }
+
+    /// The tasks of one node's clients.
+    pub fn tasks(&self, db: &Db, clients: usize) -> Vec<BoxFuture<'static, ()>> {
+        let mut tasks: Vec<BoxFuture<'static, ()>> = Vec::new();
+        for _ in 0..clients {
+            let (bank, db) = (self.clone(), db.clone());
+            tasks.push(Box::pin(async move { bank.transfer_on_and_on(&db).await }));
+        }
+        let (bank, db) = (self.clone(), db.clone());
+        tasks.push(Box::pin(async move { bank.audit_on_and_on(&db).await }));
+        tasks
+    }
+
+    async fn transfer_on_and_on(&self, db: &Db) {
+        let now = || db.monotonic().as_nanos() as u64;
+        while !self.is_stopped() {
+            let transfer = self.with(|h| {
+                h.next += 1;
+                h.next
+            });
+            let started = now();
+            self.with(|h| h.open.insert(transfer, started));
+            let ending = self.transfer(db, transfer).await;
+            let ended = now();
+            self.with(|h| {
+                h.open.remove(&transfer);
+                h.transfers.insert(transfer, Transfer { started, ended, ending });
+            });
+            db.sleep(Duration::from_micros(db.random() as u64 % 20_000)).await;
+        }
+    }
+
+    async fn transfer(&self, db: &Db, transfer: u64) -> Ending {
+        let mut options = BeginOptions::default();
+        loop {
+            match self.try_transfer(db, transfer, &mut options).await {
+                Ok(timestamp) => return Ending::Committed { timestamp },
+                Err(Error::Retry(_)) => {
+                    self.with(|h| h.retries += 1);
+                    db.sleep(Duration::from_micros(db.random() as u64 % 5_000)).await;
+                }
+                Err(Error::OutcomeUnknown { .. }) => return Ending::Unknown,
+                Err(Error::Unavailable(_)) => return Ending::Failed,
+                Err(other) => {
+                    self.with(|h| h.surprises.push(other.to_string()));
+                    return Ending::Failed;
+                }
+            }
+        }
+    }
+
+    async fn try_transfer(&self, db: &Db, transfer: u64, options: &mut BeginOptions) -> Result<Timestamp, Error> {
+        let dice = db.random();
+        // Some transfers lock, some rely on validation alone.
+        let lock = if dice & 1 == 0 { Lock::Exclusive } else { Lock::None };
+        let from = (dice >> 8) as u64 % ACCOUNTS;
+        let to = (from + 1 + (dice >> 40) as u64 % (ACCOUNTS - 1)) % ACCOUNTS;
+        let amount = 1 + (dice >> 72) as i64 % 10;
+        let mut txn = db.begin(BeginOptions { isolation: Isolation::Serializable, ..options.clone() }).await?;
+        options.priority = Some(txn.priority());
+        let mut balances = Vec::new();
+        for account in [from, to] {
+            let value = txn.get(&[account_key(account)], lock).await?.pop().flatten();
+            balances.push(decode_balance(value)?);
+        }
+        txn.put(account_key(from), codec::encode(&(balances[0] - amount)))?;
+        txn.put(account_key(to), codec::encode(&(balances[1] + amount)))?;
+        txn.put(ledger_key(transfer), codec::encode(&amount))?;
+        Ok(txn.commit().await?.timestamp)
+    }
+
+    async fn audit_on_and_on(&self, db: &Db) {
+        while !self.is_stopped() {
+            let started = db.monotonic().as_nanos() as u64;
+            match Bank::audit(db).await {
+                Ok((timestamp, accounts, total)) => {
+                    let ended = db.monotonic().as_nanos() as u64;
+                    self.with(|h| h.audits.push(Audit { started, ended, timestamp, accounts, total }));
+                }
+                Err(Error::Unavailable(_) | Error::Retry(_)) => {}
+                Err(other) => self.with(|h| h.surprises.push(other.to_string())),
+            }
+            db.sleep(Duration::from_micros(5_000 + db.random() as u64 % 50_000)).await;
+        }
+    }
+
+    /// Adds up the accounts: the read timestamp, how many there are, and their total.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn audit(db: &Db) -> Result<(Timestamp, u64, i64), Error> {
+        let mut txn = db.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
+        let rows = scan_all(txn.as_mut(), accounts_span(), 5).await?;
+        let mut total = 0;
+        for (_, value) in &rows {
+            total += decode_balance(Some(value.clone()))?;
+        }
+        txn.commit().await?;
+        Ok((txn.read_timestamp(), rows.len() as u64, total))
+    }
+
+    /// The numbers of all transfers in the ledger.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn ledger(db: &Db) -> Result<Vec<u64>, Error> {
+        let mut txn = db.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
+        let rows = scan_all(txn.as_mut(), ledger_span(), 1000).await?;
+        let prefix = ledger_key(0).0.len() - 8;
+        let number = |key: &Key| u64::from_be_bytes(key.0[prefix..].try_into().expect("a ledger key ends in 8 bytes"));
+        txn.commit().await?;
+        Ok(rows.iter().map(|(key, _)| number(key)).collect())
+    }
+}
+
+fn decode_balance(value: Option<Vec<u8>>) -> Result<i64, Error> {
+    let value = value.ok_or_else(|| Error::Corrupt("an account is gone".into()))?;
+    codec::decode("a balance", &value).map_err(|e| Error::Corrupt(e.to_string()))
+}
+
+async fn scan_all(txn: &mut dyn Transaction, span: Span, rows_max: usize) -> Result<Vec<(Key, Vec<u8>)>, Error> {
+    let mut rows = Vec::new();
+    let mut rest = Some(span);
+    while let Some(span) = rest {
+        let page = txn.scan(&span, ScanOptions { rows_max, ..ScanOptions::default() }).await?;
+        rows.extend(page.rows);
+        rest = page.resume;
+    }
+    Ok(rows)
+}

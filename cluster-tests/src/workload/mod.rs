@@ -1,0 +1,3 @@
+//! What the simulated clients do, and what they remember of it.
+
+pub mod bank;
