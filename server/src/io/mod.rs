@@ -9,3 +9,4 @@ pub mod engine;
 pub mod log;
 pub mod event_loop;
 pub mod transport;
+pub mod peer;

@@ -11,6 +11,7 @@ use proto::{Key, NodeDescriptor, NodeId, RangeDescriptor, Span, Timestamp, TxnId
 use super::api::{BeginOptions, ClockInfo, Kv, NodeInfo, RangeInfo, Transaction};
 use super::error::Error;
 use super::router::{Failure, Router};
+use super::stats::{Counters, GatewayStats};
 use super::transaction::KvTransaction;
 use crate::config::Knobs;
 use crate::env::{Env, Outbox};
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub node: NodeId,
     pub nodes: Vec<NodeDescriptor>,
     pub router: Router,
+    pub counters: Counters,
     /// When each node was last heard of, on the monotonic clock.
     heard: Mutex<BTreeMap<NodeId, Duration>>,
 }
@@ -49,7 +51,7 @@ impl Db {
     pub fn new(config: DbConfig) -> Db {
         let DbConfig { env, outbox, knobs, node, nodes, ranges } = config;
         let router = Router::new(env.clone(), outbox, knobs.clone(), node, ranges);
-        Db { shared: Arc::new(Shared { env, knobs, node, nodes, router, heard: Mutex::default() }) }
+        Db { shared: Arc::new(Shared { env, knobs, node, nodes, router, counters: Counters::default(), heard: Mutex::default() }) }
     }
 
     /// An answer to one of this gateway's requests.
@@ -61,6 +63,11 @@ impl Db {
     pub fn heard_of(&self, node: NodeId) {
         let now = self.shared.env.clock().monotonic();
         self.shared.heard.lock().expect("no holder of this lock panics").insert(node, now);
+    }
+
+    /// What this gateway has counted since it started.
+    pub fn stats(&self) -> GatewayStats {
+        self.shared.counters.read()
     }
 
     pub fn env(&self) -> &Arc<dyn Env> {

@@ -20,6 +20,9 @@ pub enum RetryReason {
 }
 
 impl RetryReason {
+    pub const ALL: [RetryReason; 4] =
+        [RetryReason::ReadChanged, RetryReason::WriteConflict, RetryReason::Wounded, RetryReason::Expired];
+
     /// The name in metrics, reports and error details.
     pub fn name(self) -> &'static str {
         match self {

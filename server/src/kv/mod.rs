@@ -14,10 +14,12 @@ pub mod settle;
 pub mod meta;
 pub mod spans;
 pub mod router;
+pub mod stats;
 
 pub use api::{
     BeginOptions, ClockInfo, CommitTimings, Committed, Isolation, Kv, Lock, NodeInfo, RangeInfo, ScanOptions, ScanPage,
     Transaction,
 };
 pub use db::{Db, DbConfig};
+pub use stats::GatewayStats;
 pub use error::{Conflict, Error, RetryReason};

@@ -70,7 +70,9 @@ impl KvTransaction {
     }
 
     pub(super) fn failed(&self, failure: Failure) -> Error {
-        Error::from_transaction(failure, self.id, self.read)
+        let error = Error::from_transaction(failure, self.id, self.read);
+        self.db.shared.counters.failed(&error);
+        error
     }
 
     /// Reads keys that are not in the buffer, without locks.
@@ -264,14 +266,16 @@ impl Transaction for KvTransaction {
         }
         let result = super::commit::run(self).await;
         self.finish();
-        let committed = result?;
+        let committed = result.inspect_err(|error| self.db.shared.counters.failed(error))?;
         let waited = self.db.wait_until_past(committed.timestamp.max(self.newest)).await;
         let timings = CommitTimings {
             clock_wait: waited,
             total: committed.timings.total + waited,
             ..committed.timings
         };
-        Ok(Committed { timings, ..committed })
+        let committed = Committed { timings, ..committed };
+        self.db.shared.counters.committed(&committed);
+        Ok(committed)
     }
 
     async fn rollback(&mut self) {

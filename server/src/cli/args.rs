@@ -1,0 +1,173 @@
+//! What can be typed after `meridian`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use client::shell::{Format, ShellOptions};
+
+use crate::telemetry::LogFormat;
+
+/// An open, strictly serializable, range-sharded SQL database.
+#[derive(Debug, Parser)]
+#[command(name = "meridian", version, arg_required_else_help = true)]
+pub struct Args {
+    /// What to log: a level (error, warn, info, debug, trace) or directives as in "info,server::raft=debug".
+    #[arg(long, global = true, env = "MERIDIAN_LOG", default_value = "warn")]
+    pub log: String,
+    /// How to log.
+    #[arg(long, global = true, env = "MERIDIAN_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a node.
+    Start(StartArgs),
+    /// Make a cluster of nodes that were started. Once, on any of them.
+    Init {
+        /// A node of the cluster to be.
+        #[arg(long, default_value = DEFAULT_ADDRESS, value_name = "HOST:PORT")]
+        addr: String,
+    },
+    /// Run a whole cluster in this process, in a temporary directory, and open the SQL shell on it.
+    Demo(DemoArgs),
+    /// Talk SQL to a cluster.
+    Sql(SqlArgs),
+    /// Measure a cluster.
+    #[command(subcommand)]
+    Bench(BenchArgs),
+}
+
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:7250";
+
+#[derive(Debug, clap::Args)]
+pub struct StartArgs {
+    /// The node's store directory; created if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub store: PathBuf,
+    /// Where to listen for nodes and gRPC clients.
+    #[arg(long, default_value = DEFAULT_ADDRESS, value_name = "HOST:PORT")]
+    pub listen: String,
+    /// What the other nodes call this one, if not by the address that it listens on.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// All nodes of the cluster, as they will call each other.
+    #[arg(long, value_delimiter = ',', value_name = "HOST:PORT,...")]
+    pub join: Vec<String>,
+    /// Where to listen for PostgreSQL clients.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub pg_listen: Option<String>,
+    /// Where to serve /healthz, /readyz and /metrics.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub http_listen: Option<String>,
+    /// The greatest error of this machine's wall clock, such as 1ms or 250us. Nodes on one host share a clock and need none.
+    #[arg(long, default_value = "250ms", value_name = "DURATION", value_parser = parse_duration)]
+    pub clock_max_error: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// How many nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub nodes: u16,
+    /// First load a bank and run the bank benchmark for this long, and print its report.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub bench: Option<Duration>,
+    /// Where the first node listens for PostgreSQL clients.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
+    pub pg_listen: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct SqlArgs {
+    /// Nodes of the cluster; another is tried when one is down.
+    #[arg(long, default_value = DEFAULT_ADDRESS, value_name = "HOST:PORT,...", env = "MERIDIAN_ADDR")]
+    pub addr: String,
+    /// Run these statements and end. May be given several times.
+    #[arg(short = 'e', long = "execute", value_name = "SQL")]
+    pub execute: Vec<String>,
+    /// Run the statements of a file and end.
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub file: Vec<PathBuf>,
+    /// How to print results: table, csv, tsv, json or vertical.
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// Print each statement before its result.
+    #[arg(long)]
+    pub echo: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BenchArgs {
+    /// Transfers between accounts, with an auditor that adds them up all along.
+    Bank(BankArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct BankArgs {
+    /// Nodes of the cluster; the clients are spread over them.
+    #[arg(long, default_value = DEFAULT_ADDRESS, value_name = "HOST:PORT,...", env = "MERIDIAN_ADDR")]
+    pub addr: String,
+    #[arg(long, default_value_t = 1000)]
+    pub accounts: u64,
+    #[arg(long, default_value_t = 64)]
+    pub clients: usize,
+    /// How long to run, such as 30s or 2m.
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Duration,
+    /// How many ranges the accounts are spread over.
+    #[arg(long, default_value_t = 8)]
+    pub ranges: u64,
+    /// Zipf's exponent of the choice of accounts: 0 is uniform, 1 heavily skewed.
+    #[arg(long, default_value_t = 0.0, value_name = "THETA")]
+    pub skew: f64,
+    /// Write the report there as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// A duration as people write it: a number and us, ms, s, m or h.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("{text:?} is not a duration: write a number and us, ms, s, m or h, such as 30s")),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("{text:?} is not a duration: {number:?} is not a number"))?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|e| format!("{text:?} is not a duration: {e}"))
+}
+
+impl SqlArgs {
+    pub fn into_options(self) -> ShellOptions {
+        ShellOptions::from_args(self.addr, self.execute, self.file, self.format, self.echo)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(parse_duration("250us"), Ok(Duration::from_micros(250)));
+        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "5", "5 days", "s", "-1s", "1e99h"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! `meridian bench`.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use client::bench::bank::{self, BankOptions};
+
+use super::args::{BankArgs, BenchArgs};
+use super::fail;
+
+pub async fn run(args: BenchArgs) -> ExitCode {
+    match args {
+        BenchArgs::Bank(bank) => run_bank(bank.into_options()).await,
+    }
+}
+
+impl BankArgs {
+    fn into_options(self) -> BankOptions {
+        BankOptions {
+            addresses: self.addr,
+            accounts: self.accounts,
+            clients: self.clients,
+            duration: self.duration,
+            ranges: self.ranges,
+            skew: self.skew,
+            json: self.json,
+            ..BankOptions::default()
+        }
+    }
+}
+
+/// The benchmark's defaults, on some nodes, for some time.
+pub fn bank_options(addresses: String, duration: Duration) -> BankOptions {
+    BankOptions { addresses, duration, ..BankOptions::default() }
+}
+
+/// Runs the bank and prints its report.
+pub async fn run_bank(options: BankOptions) -> ExitCode {
+    let options = BankOptions { progress: true, ..options };
+    match bank::run(options).await {
+        Ok(report) => {
+            if std::io::stdout().is_terminal() {
+                println!();
+            }
+            print!("{report}");
+            if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+        }
+        Err(error) => fail(&format!("the benchmark could not be carried out: {error}")),
+    }
+}
