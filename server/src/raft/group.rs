@@ -59,6 +59,8 @@ pub struct Group {
     /// Records being synced, by number, with the messages that must wait for them.
     syncing: VecDeque<(u64, Vec<Message>)>,
     truncated: Option<LogPosition>,
+    /// A Raft snapshot that is installed, but whose record is not on disk yet.
+    installed: Option<u64>,
     /// Followers that were sent the whole state, and how many ticks ago.
     snapshots_sent: Vec<(u64, u32)>,
 }
@@ -142,6 +144,7 @@ impl Group {
             syncing: VecDeque::new(),
             // Written down again, so that a log that has held nothing yet says where it begins.
             truncated: Some(truncated).filter(|position| position.index > 0),
+            installed: None,
             snapshots_sent: Vec::new(),
         };
         group.draw_timeout();
@@ -286,6 +289,9 @@ impl Group {
         while let Some((synced, waiting)) = self.syncing.pop_front_if(|(n, _)| *n <= number) {
             messages.extend(waiting);
             self.node.on_persist_ready(synced);
+            if let Some(index) = self.installed.take() {
+                self.node.advance_apply_to(index);
+            }
         }
         self.draw_timeout();
         messages
@@ -295,6 +301,11 @@ impl Group {
     pub fn applied(&mut self, index: u64) {
         self.node.advance_apply_to(index);
         self.draw_timeout();
+    }
+
+    /// A Raft snapshot up to this index is in the engine. The library hears of it once its record is on disk.
+    pub fn installed(&mut self, index: u64) {
+        self.installed = Some(index);
     }
 
     /// Forgets the log up to an index that the engine holds durably.
