@@ -1,1 +1,1 @@
-//! placeholder
+//! Meridian's client side.

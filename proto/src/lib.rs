@@ -16,11 +16,7 @@ pub mod keyspace;
 pub mod codec;
 pub mod datum;
 pub mod descriptor;
-
-
-
-
-
+pub mod v1;
 
 pub use descriptor::{NodeDescriptor, RangeDescriptor, ReplicaDescriptor};
 pub use id::{ClusterId, Epoch, NodeId, RangeId, ReplicaId, TxnId};
