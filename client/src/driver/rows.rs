@@ -36,6 +36,11 @@ impl Row {
         &self.values
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_tests(columns: &[Column], values: Vec<Value>) -> Row {
+        Row { columns: columns.into(), values }
+    }
+
     fn from_wire(columns: &Arc<[Column]>, wire: v1::Row) -> Result<Row> {
         if wire.values.len() != columns.len() {
             let message = format!("the server sent {} values for {} columns", wire.values.len(), columns.len());
