@@ -7,5 +7,7 @@ pub mod driver;
 pub mod shell;
 pub mod bench;
 mod random;
+#[cfg(test)]
+mod fake;
 
 pub use driver::{Client, Config, Error, ErrorKind, Row, Rows, Transaction, Value};

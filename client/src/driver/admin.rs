@@ -135,10 +135,7 @@ impl Admin {
     }
 
     /// Asks every known address, one after the other.
-    async fn each<T>(
-        &self,
-        mut ask: impl AsyncFnMut(Channel) -> Result<T, tonic::Status>,
-    ) -> Vec<(String, Result<T>)> {
+    async fn each<T>(&self, mut ask: impl AsyncFnMut(Channel) -> Result<T, tonic::Status>) -> Vec<(String, Result<T>)> {
         let nodes = &self.pool.nodes;
         let mut answers = Vec::new();
         for node in 0..nodes.len() {

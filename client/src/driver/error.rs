@@ -128,7 +128,7 @@ impl Error {
         }))
     }
 
-    pub(super) fn usage(message: impl Into<String>) -> Error {
+    pub(crate) fn usage(message: impl Into<String>) -> Error {
         Error::new(ErrorKind::Usage, "0A000", message)
     }
 
@@ -251,7 +251,7 @@ fn retryable_source<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<
 fn kind_of(sqlstate: &str, retryable: bool) -> ErrorKind {
     match sqlstate {
         _ if retryable => ErrorKind::Retry,
-        "08007" => ErrorKind::OutcomeUnknown,
+        "08007" | "40003" => ErrorKind::OutcomeUnknown,
         _ => ErrorKind::Refused,
     }
 }
@@ -288,6 +288,10 @@ impl std::error::Error for Error {
 mod tests {
     use super::*;
 
+    #[derive(Debug, thiserror::Error)]
+    #[error("the seat cannot be booked")]
+    struct Booking(#[source] Error);
+
     #[test]
     fn only_what_had_no_effect_is_retryable() {
         assert!(Error::from_failure(v1::Failure { retryable: true, ..Default::default() }).retryable());
@@ -306,8 +310,9 @@ mod tests {
 
     #[test]
     fn an_application_error_hides_no_retry() {
-        let cause = Error::from_failure(v1::Failure { retryable: true, reason: "wounded".into(), ..Default::default() });
-        let error = Error::application(std::io::Error::other(cause));
+        let cause =
+            Error::from_failure(v1::Failure { retryable: true, reason: "wounded".into(), ..Default::default() });
+        let error = Error::application(Booking(cause));
         assert!(error.retryable());
         assert_eq!(error.reason(), Some("wounded"));
     }

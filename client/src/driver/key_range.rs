@@ -81,7 +81,8 @@ impl KeyRange {
     /// Reads a page of the keys from `start` (inclusive) to `end` (exclusive; empty for all) in a transaction of its own.
     pub async fn scan(&self, start: &[u8], end: &[u8], limit: u32, reverse: bool) -> Result<ScanResult> {
         let request = scan_request(&[], start, end, limit, reverse);
-        let response = self.pool.nodes.call("Scan", async |channel| client(channel).scan(request.clone()).await).await?;
+        let response =
+            self.pool.nodes.call("Scan", async |channel| client(channel).scan(request.clone()).await).await?;
         Ok(page(response))
     }
 

@@ -41,6 +41,8 @@ mod convert;
 mod key_range;
 mod admin;
 mod error;
+#[cfg(test)]
+mod tests;
 
 pub use admin::{Admin, NodeStatus, Place, RangeScope, RangeSummary};
 pub use client::Client;

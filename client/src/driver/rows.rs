@@ -169,8 +169,7 @@ pub struct Rows<'s> {
 impl<'s> Rows<'s> {
     /// Waits for the first answer, so that a statement that is refused is an error here.
     pub(super) async fn start(session: &'s mut Session, statement: Statement) -> Result<Rows<'s>> {
-        let mut rows =
-            Rows { session, statement, columns: Arc::new([]), batch: VecDeque::new(), completion: None };
+        let mut rows = Rows { session, statement, columns: Arc::new([]), batch: VecDeque::new(), completion: None };
         rows.receive().await?;
         Ok(rows)
     }

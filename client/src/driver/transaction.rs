@@ -1,9 +1,9 @@
 //! Interactive transactions.
 
+use super::ToValue;
 use super::error::{Error, ErrorKind, Result};
 use super::pool::PooledSession;
 use super::rows::{Completion, Row, Rows, ServerTimings};
-use super::ToValue;
 
 /// What a transaction promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

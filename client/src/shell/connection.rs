@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::driver::{Client, Config, Error, Result, Session, TransactionStatus};
+use crate::driver::{Client, Config, Result, Session, TransactionStatus};
 
 /// One session at a time on whichever node can be reached.
 pub struct Connection {
@@ -50,8 +50,8 @@ impl Connection {
         self.session = None;
     }
 
-    /// To be told of each error. A session that is lost is let go; says so, as the user must know what was lost with it.
-    pub fn after_error(&mut self, _error: &Error) -> Option<&'static str> {
+    /// Lets go of a session that is lost, and says what was lost with it.
+    pub fn drop_if_lost(&mut self) -> Option<&'static str> {
         let session = self.session.take_if(|session| session.is_broken())?;
         Some(match session.transaction_status() {
             TransactionStatus::Idle => "The next statement connects again.",

@@ -14,7 +14,7 @@ use crate::driver::{Error, Notice, Result as DriverResult, Session, TransactionS
 /// Files that include files that include files...
 const INCLUDE_DEPTH_MAX: usize = 16;
 
-/// Characters of a statement that has not come to its semicolon.
+/// The longest statement.
 const STATEMENT_BYTES_MAX: usize = 64 << 20;
 
 /// Why the interpreter did not go on.
@@ -58,6 +58,8 @@ pub struct Interpreter {
     out: Box<dyn Write + Send>,
     /// Input that has not come to a semicolon.
     pending: String,
+    /// Whether that is nothing but space and finished comments.
+    pending_is_blank: bool,
     /// Whether names of tables and columns may have changed since someone last asked.
     pub schema_changed: bool,
     include_depth: usize,
@@ -70,6 +72,7 @@ impl Interpreter {
             settings,
             out,
             pending: String::new(),
+            pending_is_blank: true,
             schema_changed: false,
             include_depth: 0,
         }
@@ -92,13 +95,17 @@ impl Interpreter {
     /// Takes one line of input.
     pub async fn feed(&mut self, line: &str) -> Result<(), Stop> {
         if self.is_waiting_for_first_line() && line.trim_start().starts_with('\\') {
-            self.pending.clear();
+            self.drop_pending();
             let command = commands::parse(line).map_err(Stop::input)?;
             return self.obey(command).await;
         }
         self.pending.push_str(line);
         self.pending.push('\n');
         if !line.contains(';') && self.pending.len() <= STATEMENT_BYTES_MAX {
+            // Only a comment's end can make a begun statement blank again, so most lines need no second look.
+            if self.pending_is_blank || line.contains("*/") {
+                self.pending_is_blank = scan(&self.pending).rest_is_blank;
+            }
             return Ok(());
         }
         self.run_complete_statements().await
@@ -106,12 +113,12 @@ impl Interpreter {
 
     /// Whether nothing but space and comments has come in since the last statement.
     pub fn is_waiting_for_first_line(&self) -> bool {
-        self.pending.trim().is_empty() || scan(&self.pending).rest_is_blank
+        self.pending_is_blank
     }
 
     /// Drops input that has not come to its semicolon.
     pub fn drop_pending(&mut self) {
-        self.pending.clear();
+        self.take_pending();
     }
 
     pub fn say(&mut self, text: &str) -> io::Result<()> {
@@ -119,8 +126,13 @@ impl Interpreter {
         self.out.flush()
     }
 
+    fn take_pending(&mut self) -> String {
+        self.pending_is_blank = true;
+        std::mem::take(&mut self.pending)
+    }
+
     async fn run_complete_statements(&mut self) -> Result<(), Stop> {
-        let pending = std::mem::take(&mut self.pending);
+        let pending = self.take_pending();
         let scanned = scan(&pending);
         for sql in &scanned.statements {
             self.run_statement(sql).await?;
@@ -128,14 +140,18 @@ impl Interpreter {
         if scanned.rest.len() > STATEMENT_BYTES_MAX {
             return Err(Stop::input(format!("a statement is longer than {STATEMENT_BYTES_MAX} bytes")));
         }
-        self.pending = if scanned.rest_is_blank { String::new() } else { scanned.rest.trim_start().to_string() };
+        if !scanned.rest_is_blank {
+            self.pending = scanned.rest.trim_start().to_string();
+            self.pending_is_blank = false;
+        }
         Ok(())
     }
 
     /// Runs what is left at the end of the input.
     async fn finish(&mut self) -> Result<(), Stop> {
-        let pending = std::mem::take(&mut self.pending);
-        if scan(&pending).rest_is_blank { Ok(()) } else { self.run_statement(pending.trim()).await }
+        let is_blank = self.pending_is_blank;
+        let pending = self.take_pending();
+        if is_blank { Ok(()) } else { self.run_statement(pending.trim()).await }
     }
 
     async fn obey(&mut self, command: Command) -> Result<(), Stop> {
@@ -181,7 +197,7 @@ impl Interpreter {
             Ok(()) => Ok(()),
             Err(Trouble::Output(error)) => Err(Stop::Output(error)),
             Err(Trouble::Statement(error)) => {
-                let lost = self.connection.after_error(&error);
+                let lost = self.connection.drop_if_lost();
                 Err(Stop::Statement { error, sql: sql.to_string(), place: None, lost })
             }
         }

@@ -22,6 +22,8 @@ mod report;
 mod repl;
 mod editor;
 mod complete;
+#[cfg(test)]
+mod tests;
 
 use std::io::{IsTerminal, Write};
 
@@ -58,7 +60,7 @@ fn prepare(options: &ShellOptions) -> crate::driver::Result<Interpreter> {
 
 async fn run_sources(mut interpreter: Interpreter, options: &ShellOptions) -> Exit {
     if options.is_interactive() {
-        return repl::run(interpreter, options).await;
+        return repl::run(interpreter).await;
     }
     let result = run_scripts(&mut interpreter, options).await;
     match result {

@@ -3,12 +3,12 @@
 use super::complete::Names;
 use super::editor::{Editor, Event};
 use super::interpreter::{Interpreter, Stop};
-use super::options::{Exit, ShellOptions};
+use super::options::Exit;
 use super::report;
 use crate::driver::TransactionStatus;
 
 /// Reads, runs and prints until the user leaves.
-pub async fn run(mut interpreter: Interpreter, _options: &ShellOptions) -> Exit {
+pub async fn run(mut interpreter: Interpreter) -> Exit {
     if let Err(error) = greet(&mut interpreter).await {
         eprintln!("ERROR: {}", error.message());
         return if report::is_unreachable(&error) { Exit::Unreachable } else { Exit::Failed };
