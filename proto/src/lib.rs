@@ -22,6 +22,7 @@ pub mod descriptor;
 
 
 
+pub use datum::{DataType, Datum, InputError};
 pub use descriptor::{NodeDescriptor, RangeDescriptor, ReplicaDescriptor};
 pub use id::{ClusterId, Epoch, NodeId, RangeId, ReplicaId, TxnId};
 pub use key::{Key, Span, Value};
