@@ -18,6 +18,7 @@ pub mod datum;
 pub mod descriptor;
 pub mod v1;
 
+pub use datum::{DataType, Datum, InputError};
 pub use descriptor::{NodeDescriptor, RangeDescriptor, ReplicaDescriptor};
 pub use id::{ClusterId, Epoch, NodeId, RangeId, ReplicaId, TxnId};
 pub use key::{Key, Span, Value};
