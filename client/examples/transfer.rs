@@ -6,8 +6,9 @@ use client::{Client, Error};
 async fn main() -> Result<(), Error> {
     let addresses = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7001".into());
     let db = Client::connect(&addresses).await?;
-    db.execute("CREATE TABLE IF NOT EXISTS accounts (owner TEXT PRIMARY KEY, balance INT8 NOT NULL)", &[]).await?;
-    db.execute("INSERT INTO accounts VALUES ('ann', 100), ('bob', 0) ON CONFLICT (owner) DO NOTHING", &[]).await?;
+    db.execute("DROP TABLE IF EXISTS accounts", &[]).await?;
+    db.execute("CREATE TABLE accounts (owner TEXT PRIMARY KEY, balance INT8 NOT NULL)", &[]).await?;
+    db.execute("INSERT INTO accounts VALUES ('ann', 100), ('bob', 0)", &[]).await?;
 
     // Runs again, with pauses, whenever another transaction gets in the way.
     let left = db
