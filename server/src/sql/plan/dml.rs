@@ -26,13 +26,14 @@ pub fn insert(planner: &mut Planner<'_>, insert: &ast::Insert) -> Result<(Plan, 
     };
     let table = planner.table(name)?;
     let targets = targets(planner.locator, &table, &insert.columns)?;
+    let named = !insert.columns.is_empty();
     let source = match &insert.source {
         None => Node::Values(vec![default_row(planner.limits, &table, &[])?]),
         Some(query) => match &*query.body {
             ast::SetExpr::Values(values) if query.order_by.is_none() && query.limit_clause.is_none() => {
-                insert_values(planner, &table, &targets, values)?
+                insert_values(planner, &table, &targets, named, values)?
             }
-            _ => insert_query(planner, &table, &targets, query)?,
+            _ => insert_query(planner, &table, &targets, named, query)?,
         },
     };
     let shown = insert.table_alias.as_ref().map_or_else(|| table.name().to_string(), |a| normalize(&a.alias));
@@ -186,6 +187,7 @@ fn insert_values(
     planner: &mut Planner<'_>,
     table: &Table,
     targets: &[usize],
+    named: bool,
     values: &ast::Values,
 ) -> Result<Node> {
     let template = default_row(planner.limits, table, targets)?;
@@ -193,13 +195,13 @@ fn insert_values(
     let aggregates = Aggregates::Refused("VALUES");
     let mut binder = Binder::new(&scope, &mut planner.parameters, planner.locator, planner.limits, aggregates);
     let mut rows = Vec::with_capacity(values.rows.len());
-    // As in PostgreSQL a list of all columns may stop early; the rest gets defaults.
+    // As in PostgreSQL values for all columns may stop early, and the rest gets defaults; named ones may not.
     let width = values.rows.first().map_or(0, |r| r.len());
     for row in &values.rows {
         if row.len() != width {
             return Err(Error::new(state::SYNTAX_ERROR, "VALUES lists must all be the same length"));
         }
-        if row.len() > targets.len() {
+        if row.len() > targets.len() || (named && row.len() < targets.len()) {
             return Err(count_mismatch(row.len(), targets.len()));
         }
         let mut full = template.clone();
@@ -221,10 +223,11 @@ fn insert_query(
     planner: &mut Planner<'_>,
     table: &Table,
     targets: &[usize],
+    named: bool,
     query: &ast::Query,
 ) -> Result<Node> {
     let (input, columns) = select::plan(planner, query)?;
-    if columns.len() > targets.len() {
+    if columns.len() > targets.len() || (named && columns.len() < targets.len()) {
         return Err(count_mismatch(columns.len(), targets.len()));
     }
     let targets = &targets[..columns.len()];

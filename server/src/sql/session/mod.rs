@@ -287,6 +287,10 @@ impl Session {
 
     /// Brings the values of parameters to the types that the plan wants.
     fn bind_parameters(planned: &Planned, params: Vec<Datum>) -> Result<Vec<Datum>> {
+        // A plan is shown without them.
+        if matches!(planned.plan, Plan::Explain(_)) {
+            return Ok(Vec::new());
+        }
         if params.len() != planned.parameters.len() {
             let (have, want) = (params.len(), planned.parameters.len());
             return Err(Error::new("08P01", format!("{have} parameters were given, but the statement has {want}")));

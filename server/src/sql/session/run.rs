@@ -280,7 +280,7 @@ impl Session {
             let message = format!("cannot execute {} in a read-only transaction", planned.plan.tag());
             return Err(Error::new(state::READ_ONLY_TRANSACTION, message));
         }
-        active.has_run = true;
+        active.has_run |= !matches!(planned.plan, Plan::Show(_));
         let eval = EvalContext { params, now: active.now, session: Some(&self.info), kv: Some(&*sql.kv) };
         let mut outcome = match &planned.plan {
             Plan::Query(node) => {
