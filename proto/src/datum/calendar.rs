@@ -5,7 +5,7 @@ use std::fmt::Write;
 /// The first day that PostgreSQL knows: 4714-11-24 BC.
 pub const DAYS_MIN: i32 = -2_440_588;
 /// The day after the last one that a date can have: 5874898-01-01.
-pub const DAYS_MAX: i32 = 2_145_042_541;
+pub const DAYS_MAX: i32 = 2_145_042_906;
 /// Midnight of [`DAYS_MIN`].
 pub const MICROS_MIN: i64 = DAYS_MIN as i64 * MICROS_PER_DAY;
 /// The end of the year 294246, exclusive. PostgreSQL, which counts from the year 2000, goes on for thirty more.

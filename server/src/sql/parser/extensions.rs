@@ -26,20 +26,18 @@ pub enum Extension {
     Abort,
 }
 
+/// Whether the token so many places ahead is a word, unquoted.
+fn is_word(parser: &Parser<'_>, ahead: usize, word: &str) -> bool {
+    matches!(&parser.peek_nth_token_ref(ahead).token,
+        Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
+}
+
 /// Takes the words off the front if they are all there.
 fn words(parser: &mut Parser<'_>, wanted: &[&str]) -> bool {
-    let start = parser.index();
-    for word in wanted {
-        let found = matches!(&parser.peek_token_ref().token,
-            Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word));
-        if !found {
-            while parser.index() > start {
-                parser.prev_token();
-            }
-            return false;
-        }
-        parser.next_token();
+    if !wanted.iter().enumerate().all(|(ahead, word)| is_word(parser, ahead, word)) {
+        return false;
     }
+    wanted.iter().for_each(|_| parser.advance_token());
     true
 }
 
@@ -48,12 +46,8 @@ fn words(parser: &mut Parser<'_>, wanted: &[&str]) -> bool {
 /// # Errors
 /// When it begins like one and goes on differently.
 pub fn parse(parser: &mut Parser<'_>) -> Result<Option<Extension>, ParserError> {
-    if words(parser, &["SHOW"]) {
-        let shown = show(parser)?;
-        if shown.is_none() {
-            parser.prev_token();
-        }
-        return Ok(shown);
+    if is_word(parser, 0, "SHOW") {
+        return show(parser);
     }
     if words(parser, &["ABORT"]) {
         let _ = words(parser, &["WORK"]) || words(parser, &["TRANSACTION"]);
@@ -62,56 +56,54 @@ pub fn parse(parser: &mut Parser<'_>) -> Result<Option<Extension>, ParserError> 
     if words(parser, &["DESCRIBE"]) || words(parser, &["DESC"]) {
         return Ok(Some(Extension::ShowColumns { table: parser.parse_object_name(false)? }));
     }
-    if words(parser, &["ALTER", "TABLE"]) {
+    if is_word(parser, 0, "ALTER") && is_word(parser, 1, "TABLE") {
         return split_at(parser);
     }
     Ok(None)
 }
 
 fn show(parser: &mut Parser<'_>) -> Result<Option<Extension>, ParserError> {
-    Ok(Some(if words(parser, &["RANGES"]) {
+    Ok(Some(if words(parser, &["SHOW", "RANGES"]) {
         let table =
             if words(parser, &["FROM", "TABLE"]) { Some(parser.parse_object_name(false)?) } else { None };
         Extension::ShowRanges { table }
-    } else if words(parser, &["CLOCK"]) {
+    } else if words(parser, &["SHOW", "CLOCK"]) {
         Extension::ShowClock
-    } else if words(parser, &["NODES"]) {
+    } else if words(parser, &["SHOW", "NODES"]) {
         Extension::ShowNodes
-    } else if words(parser, &["DATABASES"]) {
+    } else if words(parser, &["SHOW", "DATABASES"]) {
         Extension::ShowDatabases
-    } else if words(parser, &["TABLES"]) {
+    } else if words(parser, &["SHOW", "TABLES"]) {
         Extension::ShowTables
-    } else if words(parser, &["COLUMNS", "FROM"]) {
+    } else if words(parser, &["SHOW", "COLUMNS", "FROM"]) {
         Extension::ShowColumns { table: parser.parse_object_name(false)? }
-    } else if words(parser, &["TRANSACTION", "ID"]) {
+    } else if words(parser, &["SHOW", "TRANSACTION", "ID"]) {
         Extension::ShowTransactionId
     } else {
         return Ok(None);
     }))
 }
 
-/// After `ALTER TABLE`: goes back to its start unless `name SPLIT AT` follows.
+/// `ALTER TABLE name SPLIT AT ...`; other statements that begin with `ALTER TABLE` are left alone.
 fn split_at(parser: &mut Parser<'_>) -> Result<Option<Extension>, ParserError> {
-    let start = parser.index();
-    let table = parser.parse_object_name(false);
-    if let Ok(table) = table
-        && words(parser, &["SPLIT", "AT"])
-    {
-        if !words(parser, &["VALUES"]) {
-            return parser.expected("VALUES", parser.peek_token());
-        }
-        let rows = parser.parse_comma_separated(|p| {
-            p.expect_token(&Token::LParen)?;
-            let row = p.parse_comma_separated(Parser::parse_expr)?;
-            p.expect_token(&Token::RParen)?;
-            Ok(row)
-        })?;
-        return Ok(Some(Extension::SplitAt { table, rows }));
+    let mut ahead = 3;
+    while parser.peek_nth_token_ref(ahead).token == Token::Period {
+        ahead += 2;
     }
-    while parser.index() > start {
-        parser.prev_token();
+    if !(is_word(parser, ahead, "SPLIT") && is_word(parser, ahead + 1, "AT")) {
+        return Ok(None);
     }
-    parser.prev_token();
-    parser.prev_token();
-    Ok(None)
+    let _ = words(parser, &["ALTER", "TABLE"]);
+    let table = parser.parse_object_name(false)?;
+    if !words(parser, &["SPLIT", "AT", "VALUES"]) {
+        let _ = words(parser, &["SPLIT", "AT"]);
+        return parser.expected("VALUES", parser.peek_token());
+    }
+    let rows = parser.parse_comma_separated(|p| {
+        p.expect_token(&Token::LParen)?;
+        let row = p.parse_comma_separated(Parser::parse_expr)?;
+        p.expect_token(&Token::RParen)?;
+        Ok(row)
+    })?;
+    Ok(Some(Extension::SplitAt { table, rows }))
 }
