@@ -36,13 +36,15 @@ async fn a_transaction_runs_again_until_it_commits() {
     let tasks = (0..8).map(|_| {
         let client = client.clone();
         tokio::spawn(async move {
-            for _ in 0..10 {
-                let add_one = async |tx: &mut Transaction| {
-                    let balance: i64 = tx.query_one(BALANCE, &[&1i64]).await?.get(0)?;
+            let account = String::from("1");
+            for step in [1i64; 10] {
+                let add = async |tx: &mut Transaction| {
+                    let id: i64 = account.parse().map_err(Error::application)?;
+                    let balance: i64 = tx.query_one(BALANCE, &[&id]).await?.get(0)?;
                     tokio::task::yield_now().await;
-                    tx.execute(SET_BALANCE, &[&1i64, &(balance + 1)]).await
+                    tx.execute(SET_BALANCE, &[&id, &(balance + step)]).await
                 };
-                client.transact(add_one).await.unwrap();
+                client.transact(add).await.unwrap();
             }
         })
     });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::key_range_server::KeyRange;
-use proto::{Key, Span, Timestamp, keyspace, v1};
+use proto::{Key, Span, Timestamp, Value, keyspace, v1};
 use tonic::{Request, Response, Status};
 
 use super::handles::Handles;
@@ -23,6 +23,44 @@ const ROWS_MAX: usize = 10_000;
 /// Keys, or rows, of one request.
 const KEYS_MAX: usize = 10_000;
 
+/// What a call does in its transaction.
+enum Work {
+    Get { keys: Vec<Key>, lock: Lock },
+    Scan { span: Span, options: ScanOptions },
+    /// A key without a value is deleted.
+    Write(Vec<(Key, Option<Value>)>),
+}
+
+/// What it gave.
+enum Outcome {
+    Values(Vec<Option<Value>>),
+    Page(ScanPage),
+    Written,
+}
+
+impl Work {
+    fn is_read(&self) -> bool {
+        !matches!(self, Work::Write(_))
+    }
+
+    async fn run(&self, transaction: &mut dyn Transaction) -> Result<Outcome, kv::Error> {
+        match self {
+            Work::Get { keys, lock } => transaction.get(keys, *lock).await.map(Outcome::Values),
+            Work::Scan { span, .. } if span.is_empty() => Ok(Outcome::Page(ScanPage::default())),
+            Work::Scan { span, options } => transaction.scan(span, *options).await.map(Outcome::Page),
+            Work::Write(rows) => {
+                for (key, value) in rows {
+                    match value {
+                        Some(value) => transaction.put(key.clone(), value.clone())?,
+                        None => transaction.delete(key.clone())?,
+                    }
+                }
+                Ok(Outcome::Written)
+            }
+        }
+    }
+}
+
 /// The service.
 pub struct KeyRangeService {
     kv: Arc<dyn Kv>,
@@ -34,17 +72,29 @@ impl KeyRangeService {
         KeyRangeService { kv, handles }
     }
 
+    /// Does some work in the transaction of a handle, or without one in a transaction of its own, whose commit
+    /// timestamp is returned.
+    async fn work(&self, handle: &[u8], work: Work) -> Result<(Outcome, Timestamp), Status> {
+        if handle.is_empty() {
+            return self.autocommit(work).await;
+        }
+        let mut slot = self.handles.get(handle).await?;
+        let transaction = open(&mut slot)?;
+        let outcome = work.run(transaction).await.map_err(kv_status)?;
+        if work.is_read() {
+            transaction.reveal().await.map_err(kv_status)?;
+        }
+        Ok((outcome, Timestamp::ZERO))
+    }
+
     /// Runs a transaction of a single call until it commits.
-    async fn autocommit<T>(
-        &self,
-        read_only: bool,
-        mut work: impl AsyncFnMut(&mut dyn Transaction) -> Result<T, kv::Error>,
-    ) -> Result<(T, Timestamp), Status> {
-        let mut options = BeginOptions { read_only, ..BeginOptions::default() };
+    async fn autocommit(&self, work: Work) -> Result<(Outcome, Timestamp), Status> {
+        // Even a locking read changes nothing, and its lock would be gone at once.
+        let mut options = BeginOptions { read_only: work.is_read(), ..BeginOptions::default() };
         for attempt in 1.. {
             let mut transaction = self.kv.begin(options.clone()).await.map_err(kv_status)?;
-            let result = match work(transaction.as_mut()).await {
-                Ok(value) => transaction.commit().await.map(|committed| (value, committed.timestamp)),
+            let result = match work.run(transaction.as_mut()).await {
+                Ok(outcome) => transaction.commit().await.map(|committed| (outcome, committed.timestamp)),
                 Err(error) => {
                     transaction.rollback().await;
                     Err(error)
@@ -81,17 +131,11 @@ impl KeyRange for KeyRangeService {
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
         let request = request.into_inner();
-        let keys = keys(&request.keys)?;
-        let lock = if request.for_update { Lock::Exclusive } else { Lock::None };
-        let values = if request.handle.is_empty() {
-            self.autocommit(true, async |txn| txn.get(&keys, Lock::None).await).await?.0
-        } else {
-            let mut slot = self.handles.get(&request.handle).await?;
-            let transaction = open(&mut slot)?;
-            let values = transaction.get(&keys, lock).await.map_err(kv_status)?;
-            transaction.reveal().await.map_err(kv_status)?;
-            values
-        };
+        check_count(request.keys.len())?;
+        let lock = if request.for_update && !request.handle.is_empty() { Lock::Exclusive } else { Lock::None };
+        let keys = request.keys.iter().map(|bytes| key(bytes)).collect();
+        let (outcome, _) = self.work(&request.handle, Work::Get { keys, lock }).await?;
+        let values = if let Outcome::Values(values) = outcome { values } else { Vec::new() };
         let values = values.into_iter().map(|value| v1::MaybeValue { value }).collect();
         Ok(Response::new(v1::GetResponse { values }))
     }
@@ -101,48 +145,25 @@ impl KeyRange for KeyRangeService {
         let span = span(&request.start, &request.end);
         let rows_max = if request.limit == 0 { ROWS_MAX } else { ROWS_MAX.min(request.limit as usize) };
         let options = ScanOptions { rows_max, reverse: request.reverse, ..ScanOptions::default() };
-        let page = if span.is_empty() {
-            ScanPage::default()
-        } else if request.handle.is_empty() {
-            self.autocommit(true, async |txn| txn.scan(&span, options).await).await?.0
-        } else {
-            let mut slot = self.handles.get(&request.handle).await?;
-            let transaction = open(&mut slot)?;
-            let page = transaction.scan(&span, options).await.map_err(kv_status)?;
-            transaction.reveal().await.map_err(kv_status)?;
-            page
-        };
+        let (outcome, _) = self.work(&request.handle, Work::Scan { span, options }).await?;
+        let page = if let Outcome::Page(page) = outcome { page } else { ScanPage::default() };
         Ok(Response::new(scan_response(page)))
     }
 
     async fn put(&self, request: Request<v1::PutRequest>) -> Result<Response<v1::PutResponse>, Status> {
         let request = request.into_inner();
         check_count(request.rows.len())?;
-        let write = |txn: &mut dyn Transaction| {
-            request.rows.iter().try_for_each(|row| txn.put(key(&row.key), row.value.clone()))
-        };
-        let commit_timestamp = if request.handle.is_empty() {
-            self.autocommit(false, async |txn| write(txn)).await?.1.0
-        } else {
-            let mut slot = self.handles.get(&request.handle).await?;
-            write(open(&mut slot)?).map_err(kv_status)?;
-            0
-        };
-        Ok(Response::new(v1::PutResponse { commit_timestamp }))
+        let rows = request.rows.into_iter().map(|row| (key(&row.key), Some(row.value))).collect();
+        let (_, committed) = self.work(&request.handle, Work::Write(rows)).await?;
+        Ok(Response::new(v1::PutResponse { commit_timestamp: committed.0 }))
     }
 
     async fn delete(&self, request: Request<v1::DeleteRequest>) -> Result<Response<v1::DeleteResponse>, Status> {
         let request = request.into_inner();
         check_count(request.keys.len())?;
-        let write = |txn: &mut dyn Transaction| request.keys.iter().try_for_each(|bytes| txn.delete(key(bytes)));
-        let commit_timestamp = if request.handle.is_empty() {
-            self.autocommit(false, async |txn| write(txn)).await?.1.0
-        } else {
-            let mut slot = self.handles.get(&request.handle).await?;
-            write(open(&mut slot)?).map_err(kv_status)?;
-            0
-        };
-        Ok(Response::new(v1::DeleteResponse { commit_timestamp }))
+        let rows = request.keys.iter().map(|bytes| (key(bytes), None)).collect();
+        let (_, committed) = self.work(&request.handle, Work::Write(rows)).await?;
+        Ok(Response::new(v1::DeleteResponse { commit_timestamp: committed.0 }))
     }
 
     async fn commit(&self, request: Request<v1::CommitRequest>) -> Result<Response<v1::CommitResponse>, Status> {
@@ -171,11 +192,6 @@ fn key(bytes: &[u8]) -> Key {
     let mut key = keyspace::start_of(keyspace::APPLICATION);
     key.0.extend_from_slice(bytes);
     key
-}
-
-fn keys(list: &[Vec<u8>]) -> Result<Vec<Key>, Status> {
-    check_count(list.len())?;
-    Ok(list.iter().map(|bytes| key(bytes)).collect())
 }
 
 fn check_count(count: usize) -> Result<(), Status> {

@@ -13,14 +13,15 @@ use proto::v1::session_request::Request;
 use proto::v1::session_response::Response;
 use proto::{DataType, Datum};
 use tokio::sync::mpsc;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
 use super::convert::{data_type, parameters, value};
 use super::sql::session_options;
 use super::status::failure;
+use crate::edge::cancellation;
 use crate::kv::Kv;
 use crate::sql::error::state;
-use crate::sql::{Column, Completion, Error, Prepared, SessionStatus, Sql};
+use crate::sql::{Column, Completion, Error, Prepared, Status, Sql};
 
 /// Requests that wait while one is carried out. When there are more, the client's stream is not read on, and a `Cancel`
 /// behind them has to wait too.
@@ -34,7 +35,7 @@ pub struct Session {
     sql: Arc<Sql>,
     kv: Arc<dyn Kv>,
     requests: Streaming<v1::SessionRequest>,
-    answers: mpsc::Sender<Result<v1::SessionResponse, Status>>,
+    answers: mpsc::Sender<Result<v1::SessionResponse, tonic::Status>>,
     waiting: VecDeque<v1::SessionRequest>,
     /// Waiting requests that are not to be carried out.
     cancelled: BTreeSet<u64>,
@@ -54,7 +55,7 @@ impl Session {
         sql: Arc<Sql>,
         kv: Arc<dyn Kv>,
         requests: Streaming<v1::SessionRequest>,
-        answers: mpsc::Sender<Result<v1::SessionResponse, Status>>,
+        answers: mpsc::Sender<Result<v1::SessionResponse, tonic::Status>>,
     ) -> Session {
         Session { sql, kv, requests, answers, waiting: VecDeque::new(), cancelled: BTreeSet::new() }
     }
@@ -97,16 +98,22 @@ impl Session {
 
     async fn carry_out(&mut self, session: &mut crate::sql::Session, message: v1::SessionRequest) -> Result<(), Over> {
         let id = message.id;
+        let before = session.status();
+        let text = match &message.request {
+            Some(Request::Execute(execute)) => execute.sql.clone(),
+            _ => String::new(),
+        };
         if self.cancelled.remove(&id) {
-            return self.answer_failure(id, session.status(), &cancelled()).await;
+            session.fail();
+            return self.answer_failure(id, session.status(), &cancellation::error("", Status::Failed)).await;
         }
         let (answers, kv) = (self.answers.clone(), self.kv.clone());
         let result = match message.request {
             Some(Request::Execute(execute)) => {
                 let statement = Statement { execute, started: kv.monotonic() };
-                // If the client has gone, its stream ends too, which ends the statement.
-                let send = async |answer| drop(answers.send(Ok(response(id, answer))).await);
-                self.watch(id, statement.run(session, kv.as_ref(), send)).await?
+                let outlet = Outlet { answers, wrap: move |answer| Some(response(id, answer)) };
+                let can_stop = !cancellation::is_commit(&text);
+                self.watch(id, can_stop, statement.run(session, kv.as_ref(), &outlet)).await?
             }
             Some(Request::Prepare(prepare)) => {
                 let work = async {
@@ -114,7 +121,7 @@ impl Session {
                     drop(answers.send(Ok(response(id, Response::Described(described(&prepared))))).await);
                     Ok(())
                 };
-                self.watch(id, work).await?
+                self.watch(id, true, work).await?
             }
             Some(Request::Start(_)) => return Err(self.refuse("the session has been started already").await),
             Some(Request::Cancel(_)) => Ended::Done(Ok(())),
@@ -123,13 +130,15 @@ impl Session {
         let error = match result {
             Ended::Done(Ok(())) => return Ok(()),
             Ended::Done(Err(error)) => error,
-            Ended::Cancelled => cancelled(),
+            Ended::Cancelled => cancellation::error(&text, before),
         };
+        // An error that the session has not met itself fails its transaction, too.
+        session.fail();
         self.answer_failure(id, session.status(), &error).await
     }
 
-    /// Waits for some work, reading requests meanwhile.
-    async fn watch<T>(&mut self, id: u64, work: impl Future<Output = T>) -> Result<Ended<T>, Over> {
+    /// Waits for some work, reading requests meanwhile. Work that cannot be stopped is waited for even if the client goes.
+    async fn watch<T>(&mut self, id: u64, can_stop: bool, work: impl Future<Output = T>) -> Result<Ended<T>, Over> {
         tokio::pin!(work);
         loop {
             let has_room = self.waiting.len() < REQUESTS_QUEUED_MAX;
@@ -137,9 +146,15 @@ impl Session {
                 biased;
                 done = &mut work => return Ok(Ended::Done(done)),
                 message = self.requests.message(), if has_room => {
-                    let message = message.ok().flatten().ok_or(Over)?;
+                    let Some(message) = message.ok().flatten() else {
+                        return if can_stop { Err(Over) } else { Ok(Ended::Done(work.await)) };
+                    };
                     match message.request {
-                        Some(Request::Cancel(cancel)) if cancel.id == id => return Ok(Ended::Cancelled),
+                        Some(Request::Cancel(cancel)) if cancel.id == id => {
+                            if can_stop {
+                                return Ok(Ended::Cancelled);
+                            }
+                        }
                         Some(Request::Cancel(cancel)) => self.cancel_waiting(cancel.id),
                         _ => self.waiting.push_back(message),
                     }
@@ -158,7 +173,7 @@ impl Session {
         self.answers.send(Ok(response(id, answer))).await.map_err(|_| Over)
     }
 
-    async fn answer_failure(&self, id: u64, status: SessionStatus, error: &Error) -> Result<(), Over> {
+    async fn answer_failure(&self, id: u64, status: Status, error: &Error) -> Result<(), Over> {
         let mut failure = failure(error);
         failure.set_transaction_status(transaction_status(status));
         self.answer(id, Response::Failure(failure)).await
@@ -166,8 +181,24 @@ impl Session {
 
     async fn refuse(&self, message: &str) -> Over {
         // A client that has gone needs no answer.
-        let _ = self.answers.send(Err(Status::invalid_argument(message))).await;
+        let _ = self.answers.send(Err(tonic::Status::invalid_argument(message))).await;
         Over
+    }
+}
+
+/// Where a statement's answers go, in the form of the call that it came with.
+pub struct Outlet<T, F> {
+    pub answers: mpsc::Sender<Result<T, tonic::Status>>,
+    /// `None` for answers that the call has no place for.
+    pub wrap: F,
+}
+
+impl<T, F: Fn(Response) -> Option<T>> Outlet<T, F> {
+    /// Waits for room. If the client has gone, that will end the statement elsewhere.
+    async fn send(&self, answer: Response) {
+        if let Some(answer) = (self.wrap)(answer) {
+            let _ = self.answers.send(Ok(answer)).await;
+        }
     }
 }
 
@@ -183,11 +214,11 @@ impl Statement {
     ///
     /// # Errors
     /// When it fails, possibly after some rows.
-    pub async fn run(
+    pub async fn run<T>(
         self,
         session: &mut crate::sql::Session,
         kv: &dyn Kv,
-        mut send: impl AsyncFnMut(Response),
+        outlet: &Outlet<T, impl Fn(Response) -> Option<T>>,
     ) -> Result<(), Error> {
         let prepared = prepare_one(session, &self.execute.sql, &[]).await?;
         let params = parameters(self.execute.params, &prepared.parameters)?;
@@ -202,19 +233,19 @@ impl Statement {
             while let Some(batch) = rows.next().await? {
                 // Not before the first rows: until then the statement may fail, or run again.
                 if !std::mem::replace(&mut described, true) {
-                    send(row_description(&prepared.columns)).await;
+                    outlet.send(row_description(&prepared.columns)).await;
                 }
                 for part in cut(batch, batch_rows_max) {
-                    send(Response::RowBatch(v1::RowBatch { rows: part.into_iter().map(row).collect() })).await;
+                    outlet.send(Response::RowBatch(v1::RowBatch { rows: part.into_iter().map(row).collect() })).await;
                 }
             }
-            rows.completion()
+            rows.completion().clone()
         };
         if has_rows && !described {
-            send(row_description(&prepared.columns)).await;
+            outlet.send(row_description(&prepared.columns)).await;
         }
         let total = kv.monotonic().saturating_sub(self.started);
-        send(Response::Complete(complete(completion, session.status(), total))).await;
+        outlet.send(Response::Complete(complete(completion, session.status(), total))).await;
         Ok(())
     }
 }
@@ -230,10 +261,6 @@ async fn prepare_one(
         [] => Err(Error::new(state::SYNTAX_ERROR, "there is no statement")),
         _ => Err(Error::new(state::SYNTAX_ERROR, "there is more than one statement").hint("Send them one by one.")),
     }
-}
-
-fn cancelled() -> Error {
-    Error::new(state::QUERY_CANCELED, "canceling statement due to user request")
 }
 
 fn response(id: u64, response: Response) -> v1::SessionResponse {
@@ -277,27 +304,23 @@ fn described(prepared: &Prepared) -> v1::Described {
     }
 }
 
-fn transaction_status(status: SessionStatus) -> v1::TransactionStatus {
+fn transaction_status(status: Status) -> v1::TransactionStatus {
     match status {
-        SessionStatus::Idle => v1::TransactionStatus::Idle,
-        SessionStatus::InTransaction => v1::TransactionStatus::InTransaction,
-        SessionStatus::Failed => v1::TransactionStatus::Failed,
+        Status::Idle => v1::TransactionStatus::Idle,
+        Status::InTransaction => v1::TransactionStatus::InTransaction,
+        Status::Failed => v1::TransactionStatus::Failed,
     }
 }
 
-fn complete(completion: Completion, status: SessionStatus, total: Duration) -> v1::Complete {
+fn complete(completion: Completion, status: Status, total: Duration) -> v1::Complete {
     let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let commit = completion.timings.unwrap_or_default();
-    let notice = |n: crate::sql::Notice| v1::Notice {
-        severity: "NOTICE".into(),
-        sqlstate: n.sqlstate.into(),
-        message: n.message,
-    };
+    let notice = |message: String| v1::Notice { severity: "NOTICE".into(), sqlstate: "00000".into(), message };
     let mut complete = v1::Complete {
         rows: completion.tag.rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0),
         tag: completion.tag,
         notices: completion.notices.into_iter().map(notice).collect(),
-        commit_timestamp: completion.timestamp.map_or(0, |t| t.0),
+        commit_timestamp: completion.commit_timestamp.map_or(0, |t| t.0),
         timings: Some(v1::Timings {
             queue_us: micros(commit.queue),
             replication_us: micros(commit.replication),
@@ -329,7 +352,7 @@ mod tests {
     fn a_completion_counts_rows_as_its_tag_does() {
         let rows = |tag: &str| {
             let completion = Completion { tag: tag.into(), ..Completion::default() };
-            complete(completion, SessionStatus::Idle, Duration::ZERO).rows
+            complete(completion, Status::Idle, Duration::ZERO).rows
         };
         assert_eq!((rows("SELECT 3"), rows("INSERT 0 2"), rows("BEGIN")), (3, 2, 0));
     }

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::admin::AdminBackend;
-use super::session::{Session, Statement};
+use super::session::{Outlet, Session, Statement};
 use super::status::status;
 use crate::kv::Kv;
 use crate::sql::{SessionOptions, Sql};
@@ -88,20 +88,21 @@ async fn execute_once(
     let mut session = sql.session(session_options(request.user, request.database, String::new()));
     let execute = v1::Execute { sql: request.sql, params: request.params, batch_rows_max: 0 };
     let statement = Statement { execute, started: kv.monotonic() };
-    let result = statement
-        .run(&mut session, kv.as_ref(), async |answer| {
-            let response = match answer {
-                Answer::RowDescription(description) => ExecuteAnswer::RowDescription(description),
-                Answer::RowBatch(batch) => ExecuteAnswer::RowBatch(batch),
-                Answer::Complete(complete) => ExecuteAnswer::Complete(complete),
-                Answer::Started(_) | Answer::Described(_) | Answer::Failure(_) => return,
-            };
-            // A client that has gone needs no answer.
-            let _ = answers.send(Ok(v1::ExecuteResponse { response: Some(response) })).await;
-        })
-        .await;
+    let outlet = Outlet { answers, wrap: execute_response };
+    let result = statement.run(&mut session, kv.as_ref(), &outlet).await;
     session.close().await;
     if let Err(error) = result {
-        let _ = answers.send(Err(status(&error))).await;
+        // A client that has gone needs no answer.
+        let _ = outlet.answers.send(Err(status(&error))).await;
     }
+}
+
+fn execute_response(answer: Answer) -> Option<v1::ExecuteResponse> {
+    let response = match answer {
+        Answer::RowDescription(description) => ExecuteAnswer::RowDescription(description),
+        Answer::RowBatch(batch) => ExecuteAnswer::RowBatch(batch),
+        Answer::Complete(complete) => ExecuteAnswer::Complete(complete),
+        Answer::Started(_) | Answer::Described(_) | Answer::Failure(_) => return None,
+    };
+    Some(v1::ExecuteResponse { response: Some(response) })
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use pgwire::messages::PgWireFrontendMessage as Message;
 use pgwire::messages::data::{FieldDescription, RowDescription};
 use pgwire::messages::response::{CommandComplete, ReadyForQuery, TransactionStatus};
 use proto::Datum;
@@ -13,8 +14,8 @@ use super::errors::{self, Severity};
 use super::extended::{Portal, PreparedStatement};
 use super::format::Format;
 use super::wire::Writer;
-use crate::sql::error::state;
-use crate::sql::{Column, Completion, Error, Prepared, Session, SessionStatus};
+use crate::edge::cancellation;
+use crate::sql::{Column, Completion, Error, Prepared, Session, Status};
 
 /// One connection's session, with what the protocol adds to it.
 pub struct Backend<W> {
@@ -26,6 +27,15 @@ pub struct Backend<W> {
     pub(super) skipping: bool,
     /// The messages since the last Sync are one transaction, to be committed by the next.
     pub(super) implicit: bool,
+    /// The values of variables that the client has been told.
+    pub(super) reported: BTreeMap<&'static str, String>,
+}
+
+/// A message that runs a statement.
+pub struct Running {
+    pub text: String,
+    before: Status,
+    is_simple: bool,
 }
 
 /// Why something did not work.
@@ -49,7 +59,8 @@ impl From<io::Error> for Trouble {
 impl<W: AsyncWrite + Unpin + Send> Backend<W> {
     pub fn new(session: Session, writer: Writer<W>) -> Backend<W> {
         let (statements, portals) = (BTreeMap::new(), BTreeMap::new());
-        Backend { session, writer, statements, portals, skipping: false, implicit: false }
+        let reported = BTreeMap::new();
+        Backend { session, writer, statements, portals, skipping: false, implicit: false, reported }
     }
 
     pub fn is_skipping(&self) -> bool {
@@ -59,9 +70,9 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
     /// Tells the client that it may go on, and in what state the session is.
     pub async fn ready(&mut self) -> io::Result<()> {
         let status = match self.session.status() {
-            SessionStatus::Idle => TransactionStatus::Idle,
-            SessionStatus::InTransaction => TransactionStatus::Transaction,
-            SessionStatus::Failed => TransactionStatus::Error,
+            Status::Idle => TransactionStatus::Idle,
+            Status::InTransaction => TransactionStatus::Transaction,
+            Status::Failed => TransactionStatus::Error,
         };
         self.writer.put(&ReadyForQuery::new(status));
         self.writer.flush().await
@@ -71,8 +82,9 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
         self.writer.flush().await
     }
 
-    /// Reports an error.
+    /// Reports an error. An open transaction has failed with it.
     pub async fn fail(&mut self, error: &Error, severity: Severity) -> io::Result<()> {
+        self.session.fail();
         self.writer.put(&errors::response(error, severity));
         match severity {
             Severity::Error => Ok(()),
@@ -80,12 +92,25 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
         }
     }
 
+    /// The statement that a message is about to run, if it is one that runs any.
+    pub fn running(&self, message: &Message) -> Option<Running> {
+        let (text, is_simple) = match message {
+            Message::Query(query) => (query.query.clone(), true),
+            Message::Execute(execute) => {
+                let portal = self.portals.get(execute.name.as_deref().unwrap_or_default())?;
+                (portal.text().to_string(), false)
+            }
+            _ => return None,
+        };
+        Some(Running { text, before: self.session.status(), is_simple })
+    }
+
     /// To be called after the work on a message was dropped because of a cancel request.
-    pub async fn cancelled(&mut self, was_simple_query: bool) -> io::Result<()> {
-        let error = Error::new(state::QUERY_CANCELED, "canceling statement due to user request");
-        self.fail(&error, Severity::Error).await?;
+    pub async fn cancelled(&mut self, running: Option<Running>) -> io::Result<()> {
+        let Some(running) = running else { return Ok(()) };
+        self.fail(&cancellation::error(&running.text, running.before), Severity::Error).await?;
         self.abandon_implicit().await;
-        if was_simple_query {
+        if running.is_simple {
             return self.ready().await;
         }
         self.skipping = true;
@@ -93,16 +118,38 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
     }
 
     /// Rolls back what is open.
-    pub async fn close(&mut self) {
-        self.portals.clear();
+    pub async fn close(self) {
         self.session.close().await;
+    }
+
+    /// Begins a transaction that the next Sync commits.
+    pub(super) async fn begin_implicit(&mut self) -> Result<(), Error> {
+        self.control("BEGIN").await?;
+        self.implicit = true;
+        Ok(())
+    }
+
+    /// Commits an implicit transaction.
+    pub(super) async fn commit_implicit(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.implicit) { self.control("COMMIT").await } else { Ok(()) }
     }
 
     /// Rolls back an implicit transaction after an error in it.
     pub(super) async fn abandon_implicit(&mut self) {
-        if std::mem::take(&mut self.implicit) {
-            self.session.rollback_implicit().await;
+        if std::mem::take(&mut self.implicit)
+            && let Err(error) = self.control("ROLLBACK").await
+        {
+            tracing::debug!(%error, "a failed transaction was not rolled back in order");
         }
+    }
+
+    /// A statement of our own.
+    async fn control(&mut self, text: &str) -> Result<(), Error> {
+        for statement in self.session.parse(text)? {
+            let prepared = self.session.prepare(&statement, &[]).await?;
+            self.session.execute(&prepared, Vec::new()).await?.collect().await?;
+        }
+        Ok(())
     }
 
     /// Runs a statement and sends its rows. The caller sends the completion.
@@ -119,13 +166,16 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
                 self.writer.flush_if_full().await?;
             }
         }
-        Ok(rows.completion())
+        Ok(rows.completion().clone())
     }
 
     /// Sends what the server said at a statement's end.
     pub(super) fn put_completion(&mut self, completion: &Completion) {
         for notice in &completion.notices {
-            self.writer.put(&errors::notice("NOTICE", notice.sqlstate, &notice.message));
+            self.writer.put(&errors::notice(notice));
+        }
+        if matches!(completion.tag.as_str(), "SET" | "RESET" | "DISCARD ALL") {
+            self.report_variables();
         }
         self.writer.put(&CommandComplete::new(completion.tag.clone()));
     }

@@ -14,6 +14,7 @@ use super::backend::Backend;
 use super::errors::{self, Severity};
 use super::startup::{self, Started};
 use super::wire::{Reader, Writer};
+use crate::edge::cancellation::is_commit;
 use crate::sql::Error;
 
 /// Serves a connection. What goes wrong with it concerns nobody else.
@@ -50,12 +51,13 @@ where
             .hint("Close some connections, use a connection pool, or raise the node's limit.");
         return refuse(&mut writer, &error).await;
     };
-    let registration = server.cancellations.register(server.kv.random());
-    let session = match startup::open_session(&server.sql, startup, &registration, &mut writer).await {
+    let session = match startup::open_session(&server.sql, &startup) {
         Ok(session) => session,
         Err(error) => return refuse(&mut writer, &error).await,
     };
+    let registration = server.cancellations.register(session.backend_pid(), server.kv.random() as i32);
     let mut backend = Backend::new(session, writer);
+    backend.greet(&startup, &registration);
     let result = converse(&mut reader, &mut backend, &registration.cancelled).await;
     backend.close().await;
     result
@@ -83,18 +85,17 @@ where
                 return Err(error);
             }
         };
-        let is_query = matches!(message, Message::Query(_));
         let next_is_sync = reader.next_is_sync();
-        // A client that has sent its last message and gone is answered to the end, for what it is worth.
-        let may_leave = matches!(message, Message::Query(_) | Message::Execute(_));
+        let running = backend.running(&message);
+        let can_stop = running.as_ref().is_some_and(|running| !is_commit(&running.text));
         let next = tokio::select! {
             biased;
             next = handle(backend, message, next_is_sync) => next?,
-            () = cancelled.notified() => {
-                backend.cancelled(is_query).await?;
+            () = cancelled.notified(), if can_stop => {
+                backend.cancelled(running).await?;
                 Next::Go
             }
-            () = reader.gone(), if may_leave => return Ok(()),
+            () = reader.gone(), if can_stop => return Ok(()),
         };
         if matches!(next, Next::End) {
             return Ok(());

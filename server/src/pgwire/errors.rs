@@ -7,6 +7,8 @@ use crate::sql::Error;
 /// The longest text of one field; the protocol bounds the whole message.
 const FIELD_BYTES_MAX: usize = 4096;
 
+const SUCCESSFUL_COMPLETION: &str = "00000";
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -43,11 +45,11 @@ pub fn response(error: &Error, severity: Severity) -> ErrorResponse {
 }
 
 /// Something the client may want to know.
-pub fn notice(severity: &str, sqlstate: &str, message: &str) -> NoticeResponse {
+pub fn notice(message: &str) -> NoticeResponse {
     NoticeResponse::new(vec![
-        (b'S', severity.to_string()),
-        (b'V', severity.to_string()),
-        (b'C', sqlstate.to_string()),
+        (b'S', "NOTICE".to_string()),
+        (b'V', "NOTICE".to_string()),
+        (b'C', SUCCESSFUL_COMPLETION.to_string()),
         (b'M', cut(message)),
     ])
 }

@@ -25,7 +25,7 @@ use super::errors::Severity;
 use super::format::{Format, declared_type, read_parameter};
 use crate::edge::parameter::coerce;
 use crate::sql::error::state;
-use crate::sql::{Completion, Error, Prepared, SessionStatus};
+use crate::sql::{Completion, Error, Prepared, Status};
 
 /// Memory for the remaining rows of one portal that is read in parts.
 pub const SUSPENDED_BYTES_MAX: usize = 64 << 20;
@@ -63,6 +63,13 @@ enum Progress {
     /// Rows that have not been asked for.
     Suspended { rows: VecDeque<Vec<Datum>>, completion: Box<Completion> },
     Done { tag: String },
+}
+
+impl Portal {
+    /// The statement's text.
+    pub fn text(&self) -> &str {
+        &self.statement.text
+    }
 }
 
 impl PreparedStatement {
@@ -136,12 +143,10 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
     /// Ends the sequence: commits what has succeeded, and reports ready.
     pub async fn sync(&mut self) -> io::Result<()> {
         self.skipping = false;
-        if std::mem::take(&mut self.implicit)
-            && let Err(error) = self.session.commit_implicit().await
-        {
+        if let Err(error) = self.commit_implicit().await {
             self.fail(&error, Severity::Error).await?;
         }
-        if self.session.status() == SessionStatus::Idle {
+        if self.session.status() == Status::Idle {
             self.portals.clear();
         }
         self.ready().await
@@ -149,8 +154,9 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
 
     async fn fail_extended(&mut self, error: Error) -> io::Result<()> {
         self.skipping = true;
+        self.fail(&error, Severity::Error).await?;
         self.abandon_implicit().await;
-        self.fail(&error, Severity::Error).await
+        self.flush().await
     }
 
     async fn prepare(&mut self, message: Parse) -> Result<PreparedStatement, Error> {
@@ -257,10 +263,7 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
         };
         portal.progress = match portal.progress {
             Progress::Ready => {
-                if !next_is_sync && !self.implicit && self.session.status() == SessionStatus::Idle {
-                    self.session.begin_implicit().await?;
-                    self.implicit = true;
-                }
+                self.enter_implicit(&portal.statement.text, next_is_sync).await?;
                 let params = std::mem::take(&mut portal.params);
                 if rows_max == usize::MAX {
                     let completion = self.run(&prepared, params, &portal.formats).await?;
@@ -285,6 +288,20 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
         Ok(())
     }
 
+    /// Begins an implicit transaction if the statement is not all that belongs to it. The statements that begin and end
+    /// transactions themselves are left alone: `BEGIN` makes the implicit transaction an ordinary one.
+    async fn enter_implicit(&mut self, text: &str, next_is_sync: bool) -> Result<(), Error> {
+        let word: String = text.trim_start().chars().take_while(char::is_ascii_alphabetic).collect();
+        match word.to_ascii_uppercase().as_str() {
+            "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT" => {
+                self.implicit = false;
+                Ok(())
+            }
+            _ if next_is_sync || self.implicit || self.session.status() != Status::Idle => Ok(()),
+            _ => self.begin_implicit().await,
+        }
+    }
+
     /// Runs a statement to its end and keeps its rows.
     async fn gather(
         &mut self,
@@ -302,7 +319,7 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
             }
             gathered.extend(batch);
         }
-        Ok((gathered, rows.completion()))
+        Ok((gathered, rows.completion().clone()))
     }
 
     /// Sends at most `rows_max` rows, and the completion if none are left.

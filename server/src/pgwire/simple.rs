@@ -23,7 +23,6 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
             Ok(()) => {}
             Err(Trouble::Statement(error)) => {
                 self.fail(&error, Severity::Error).await?;
-                self.abandon_implicit().await;
             }
             Err(Trouble::Connection(error)) => return Err(error),
         }
@@ -31,24 +30,35 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
     }
 
     async fn run_all(&mut self, text: &str) -> Result<(), Trouble> {
-        // A simple query ends what unnamed things an extended one has left.
+        // A simple query ends what an extended one has left: the transaction, and what has no name.
+        self.commit_implicit().await?;
         self.statements.remove("");
         self.portals.remove("");
         let statements = self.session.parse(text)?;
         match statements.as_slice() {
             [] => self.writer.put(&EmptyQueryResponse::new()),
             [one] => self.run_one(one).await?,
-            many => {
-                self.session.begin_implicit().await?;
-                self.implicit = true;
-                for statement in many {
-                    self.run_one(statement).await?;
-                }
-                self.implicit = false;
-                self.session.commit_implicit().await?;
-            }
+            many => self.run_block(many).await?,
         }
         Ok(())
+    }
+
+    /// Runs several statements. Their results come when all of them are done, or with the first error.
+    async fn run_block(&mut self, statements: &[Statement]) -> Result<(), Trouble> {
+        let outcome = self.session.execute_block(statements).await;
+        for (statement, result) in statements.iter().zip(outcome.results) {
+            let formats = vec![Format::Text; result.columns.len()];
+            if !result.columns.is_empty() {
+                self.put_row_description(&result.columns, &formats);
+            }
+            for row in &result.rows {
+                self.writer.put_row(row, &formats);
+                self.writer.flush_if_full().await?;
+            }
+            self.forget_statements(statement.text());
+            self.put_completion(&result.completion);
+        }
+        outcome.error.map_or(Ok(()), |error| Err(error.into()))
     }
 
     async fn run_one(&mut self, statement: &Statement) -> Result<(), Trouble> {

@@ -10,9 +10,9 @@ use pgwire::messages::startup::{
 use pgwire::messages::{PgWireFrontendMessage as Message, SslNegotiationMetaMessage};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::backend::Backend;
 use super::cancel::Registration;
 use super::wire::{Reader, Writer};
-use crate::sql::variables::SERVER_VERSION;
 use crate::sql::{Error, Session, SessionOptions, Sql};
 
 /// What a new connection turned out to be.
@@ -26,6 +26,20 @@ pub enum Started {
 
 /// The answer to a request for encryption.
 const NO: u8 = b'N';
+
+/// Variables whose values clients are told unasked.
+const REPORTED: [&str; 10] = [
+    "server_version",
+    "server_encoding",
+    "client_encoding",
+    "DateStyle",
+    "IntervalStyle",
+    "TimeZone",
+    "integer_datetimes",
+    "standard_conforming_strings",
+    "is_superuser",
+    "application_name",
+];
 
 /// Parameters that do not become variables of the session.
 const NOT_VARIABLES: [&str; 4] = ["user", "database", "options", "replication"];
@@ -69,16 +83,11 @@ where
     }
 }
 
-/// Opens the session that the client asks for, and greets the client.
+/// Opens the session that the client asks for.
 ///
 /// # Errors
 /// With which the connection is to be refused.
-pub async fn open_session<W: AsyncWrite + Unpin>(
-    sql: &Arc<Sql>,
-    startup: Startup,
-    registration: &Registration,
-    writer: &mut Writer<W>,
-) -> Result<Session, Error> {
+pub fn open_session(sql: &Arc<Sql>, startup: &Startup) -> Result<Session, Error> {
     if startup.protocol_number_major != 3 {
         let version = format!("{}.{}", startup.protocol_number_major, startup.protocol_number_minor);
         return Err(Error::unsupported(format!("version {version} of the frontend protocol")));
@@ -93,9 +102,8 @@ pub async fn open_session<W: AsyncWrite + Unpin>(
     };
     let mut session = sql.session(options);
     for (name, value) in variables(parameters) {
-        set(&mut session, &name, &value).await;
+        set(&mut session, &name, &value);
     }
-    greet(&startup, registration, writer);
     Ok(session)
 }
 
@@ -115,37 +123,38 @@ fn variables(parameters: &BTreeMap<String, String>) -> Vec<(String, String)> {
 }
 
 /// Sets a variable. One that is unknown here, or whose value is not implemented, must not keep a client out.
-async fn set(session: &mut Session, name: &str, value: &str) {
+fn set(session: &mut Session, name: &str, value: &str) {
     if let Err(error) = session.set_variable(name, value) {
         tracing::debug!(name, value, %error, "a start-up parameter was passed over");
     }
 }
 
-fn greet<W: AsyncWrite + Unpin>(startup: &Startup, registration: &Registration, writer: &mut Writer<W>) {
+impl<W: AsyncWrite + Unpin + Send> Backend<W> {
+    /// Tells the client that it is welcome, what it talks to, and how to cancel.
+    pub fn greet(&mut self, startup: &Startup, registration: &Registration) {
     let unknown: Vec<String> = startup.parameters.keys().filter(|name| name.starts_with("_pq_.")).cloned().collect();
     if startup.protocol_number_minor > 0 || !unknown.is_empty() {
-        writer.put(&NegotiateProtocolVersion::new(0, unknown));
+            self.writer.put(&NegotiateProtocolVersion::new(0, unknown));
+        }
+        self.writer.put(&Authentication::Ok);
+        let user = startup.parameters.get("user").cloned().unwrap_or_default();
+        for (name, value) in [("in_hot_standby", "off".to_string()), ("session_authorization", user)] {
+            self.writer.put(&ParameterStatus::new(name.to_string(), value));
+        }
+        self.report_variables();
+        self.writer.put(&BackendKeyData::new(registration.pid, SecretKey::I32(registration.secret)));
     }
-    writer.put(&Authentication::Ok);
-    let given = |name: &str| startup.parameters.get(name).cloned().unwrap_or_default();
-    for (name, value) in [
-        ("server_version", SERVER_VERSION.compatible.to_string()),
-        ("server_encoding", "UTF8".into()),
-        ("client_encoding", "UTF8".into()),
-        ("DateStyle", "ISO, MDY".into()),
-        ("IntervalStyle", "postgres".into()),
-        ("TimeZone", "UTC".into()),
-        ("integer_datetimes", "on".into()),
-        ("standard_conforming_strings", "on".into()),
-        ("in_hot_standby", "off".into()),
-        ("default_transaction_read_only", "off".into()),
-        ("is_superuser", "on".into()),
-        ("session_authorization", given("user")),
-        ("application_name", given("application_name")),
-    ] {
-        writer.put(&ParameterStatus::new(name.to_string(), value));
+
+    /// Reports the variables that clients keep an eye on, as far as they have changed since they were last reported.
+    pub(super) fn report_variables(&mut self) {
+        for name in REPORTED {
+            let Ok(value) = self.session.variable(name) else { continue };
+            if self.reported.get(name) != Some(&value) {
+                self.writer.put(&ParameterStatus::new(name.to_string(), value.clone()));
+                self.reported.insert(name, value);
+            }
+        }
     }
-    writer.put(&BackendKeyData::new(registration.pid, SecretKey::I32(registration.secret)));
 }
 
 #[cfg(test)]
