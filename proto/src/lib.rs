@@ -19,7 +19,9 @@ pub mod descriptor;
 pub mod transaction;
 pub mod request;
 pub mod message;
+pub mod v1;
 
+pub use datum::{DataType, Datum, InputError};
 pub use descriptor::{NodeDescriptor, RangeDescriptor, ReplicaDescriptor};
 pub use id::{ClusterId, Epoch, NodeId, RangeId, ReplicaId, TxnId};
 pub use key::{Key, Span, Value};

@@ -1,0 +1,3 @@
+//! Benchmarks, which are checkers too: a number counts only if the answers were right.
+
+pub mod bank;

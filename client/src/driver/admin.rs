@@ -1,0 +1,176 @@
+//! The cluster as its operators see it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::v1;
+use proto::v1::admin_client::AdminClient;
+use tonic::transport::Channel;
+
+use super::error::{Error, Result};
+use super::pool::Pool;
+use super::{ToValue, Value};
+
+/// One node's word on itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// 0 before the cluster is initialised.
+    pub node_id: u64,
+    /// Empty before the cluster is initialised.
+    pub cluster_id: String,
+    pub initialised: bool,
+    pub version: String,
+    pub grpc_address: String,
+    pub pg_address: String,
+    pub http_address: String,
+    pub uptime: Duration,
+    pub clock_source: String,
+    pub clock_error_max: Duration,
+}
+
+/// Which ranges to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RangeScope {
+    All,
+    Table(String),
+    /// Raw keys from the first (inclusive) to the second (exclusive).
+    Span(Vec<u8>, Vec<u8>),
+}
+
+/// A range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangeSummary {
+    pub id: u64,
+    /// Its bounds in readable form.
+    pub span: String,
+    pub epoch: u64,
+    /// The nodes that hold a replica.
+    pub replica_nodes: Vec<u64>,
+    /// The node that leads it, if known.
+    pub leader: Option<u64>,
+}
+
+/// Where to split.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Place {
+    /// At a raw key.
+    Key(Vec<u8>),
+    /// At a row of a table, given by the leading columns of its primary key.
+    Row { table: String, values: Vec<Value> },
+}
+
+impl Place {
+    /// At the row of a table with this primary key.
+    pub fn row(table: &str, values: &[&dyn ToValue]) -> Place {
+        Place::Row { table: table.to_string(), values: values.iter().map(|v| v.to_value()).collect() }
+    }
+}
+
+/// The administration service of a cluster. Calls go to any node that answers, except where they name one.
+#[derive(Clone)]
+pub struct Admin {
+    pool: Arc<Pool>,
+}
+
+impl Admin {
+    pub(super) fn new(pool: Arc<Pool>) -> Admin {
+        Admin { pool }
+    }
+
+    /// Makes a cluster out of started nodes. Returns the new cluster's id.
+    pub async fn init(&self) -> Result<String> {
+        let init = async |channel| AdminClient::new(channel).init(v1::InitRequest {}).await;
+        self.pool.nodes.call("Init", init).await.map(|r| r.cluster_id)
+    }
+
+    /// Each known address with what the node there says of itself.
+    pub async fn statuses(&self) -> Vec<(String, Result<NodeStatus>)> {
+        self.each(async |channel| {
+            AdminClient::new(channel).status(v1::StatusRequest {}).await.map(|r| node_status(r.into_inner()))
+        })
+        .await
+    }
+
+    /// The counters of each known address's node, counting since it was started.
+    pub async fn stats(&self) -> Vec<(String, Result<BTreeMap<String, u64>>)> {
+        self.each(async |channel| {
+            AdminClient::new(channel).stats(v1::StatsRequest {}).await.map(|r| r.into_inner().counters)
+        })
+        .await
+    }
+
+    /// The members of the cluster: id, address, and whether it lives.
+    pub async fn nodes(&self) -> Result<Vec<(u64, String, bool)>> {
+        let nodes = async |channel| AdminClient::new(channel).nodes(v1::NodesRequest {}).await;
+        let response = self.pool.nodes.call("Nodes", nodes).await?;
+        Ok(response.nodes.into_iter().map(|n| (n.id, n.address, n.live)).collect())
+    }
+
+    /// The ranges within a scope, in key order.
+    pub async fn ranges(&self, scope: RangeScope) -> Result<Vec<RangeSummary>> {
+        let scope = match scope {
+            RangeScope::All => None,
+            RangeScope::Table(table) => Some(v1::ranges_request::Scope::Table(table)),
+            RangeScope::Span(start, end) => Some(v1::ranges_request::Scope::Span(v1::KeySpan { start, end })),
+        };
+        let request = v1::RangesRequest { scope };
+        let ranges = async |channel| AdminClient::new(channel).ranges(request.clone()).await;
+        let response = self.pool.nodes.call("Ranges", ranges).await?;
+        Ok(response.ranges.into_iter().map(range_summary).collect())
+    }
+
+    /// Makes a place the start of a new range.
+    pub async fn split(&self, place: Place) -> Result<()> {
+        let at = match place {
+            Place::Key(key) => v1::split_request::At::Key(key),
+            Place::Row { table, values } => v1::split_request::At::Row(v1::TableRow {
+                table,
+                values: values.into_iter().map(Value::into_wire).collect(),
+            }),
+        };
+        let request = v1::SplitRequest { at: Some(at) };
+        let split = async |channel| AdminClient::new(channel).split(request.clone()).await;
+        self.pool.nodes.call("Split", split).await.map(|_| ())
+    }
+
+    /// Asks every known address, one after the other.
+    async fn each<T>(&self, mut ask: impl AsyncFnMut(Channel) -> Result<T, tonic::Status>) -> Vec<(String, Result<T>)> {
+        let nodes = &self.pool.nodes;
+        let mut answers = Vec::new();
+        for node in 0..nodes.len() {
+            let answer = tokio::time::timeout(self.pool.config.connect_timeout, ask(nodes.channel(node))).await;
+            let answer = match answer {
+                Ok(answer) => answer.map_err(|status| Error::from_status(&status)),
+                Err(_) => Err(Error::connection(format!("no answer within {:?}", self.pool.config.connect_timeout))),
+            };
+            answers.push((nodes.address(node).to_string(), answer));
+        }
+        answers
+    }
+}
+
+fn node_status(wire: v1::StatusResponse) -> NodeStatus {
+    NodeStatus {
+        node_id: wire.node_id,
+        cluster_id: wire.cluster_id,
+        initialised: wire.initialised,
+        version: wire.version,
+        grpc_address: wire.grpc_address,
+        pg_address: wire.pg_address,
+        http_address: wire.http_address,
+        uptime: Duration::from_micros(wire.uptime_us),
+        clock_source: wire.clock_source,
+        clock_error_max: Duration::from_micros(wire.clock_error_us_max),
+    }
+}
+
+fn range_summary(wire: v1::Range) -> RangeSummary {
+    RangeSummary {
+        id: wire.id,
+        span: wire.span_text,
+        epoch: wire.epoch,
+        replica_nodes: wire.replicas.iter().map(|r| r.node_id).collect(),
+        leader: Some(wire.leader_node_id).filter(|&id| id > 0),
+    }
+}

@@ -1,0 +1,132 @@
+//! The driver's front door.
+
+use std::sync::Arc;
+
+use super::error::Result;
+use super::pool::Pool;
+use super::retry::Attempts;
+use super::rows::{Completion, Row};
+use super::transaction::exactly_one;
+use super::{Admin, Config, KeyRange, Session, ToValue, Transacted, Transaction, TransactionOptions};
+
+/// A client of one cluster. Cheap to clone; clones share their sessions.
+#[derive(Clone)]
+pub struct Client {
+    pool: Arc<Pool>,
+}
+
+impl Client {
+    /// A client for a cluster some of whose nodes listen at `addresses`: `host:port`, separated by commas. Connections
+    /// are made when they are needed, so an unreachable cluster shows at the first statement.
+    ///
+    /// # Errors
+    /// When an address is not `host:port`.
+    pub async fn connect(addresses: &str) -> Result<Client> {
+        Client::with_config(Config::new(addresses)?).await
+    }
+
+    /// A client with settings of its own. Must be called within a tokio runtime, which drives its connections.
+    pub async fn with_config(config: Config) -> Result<Client> {
+        Ok(Client { pool: Arc::new(Pool::new(config)?) })
+    }
+
+    /// Runs a statement in a transaction of its own, and says how many rows it changed (or returned).
+    pub async fn execute(&self, sql: &str, params: &[&dyn ToValue]) -> Result<u64> {
+        self.run(sql, params).await.map(|completion| completion.rows)
+    }
+
+    /// Runs a statement in a transaction of its own, and tells all that the server said at its end.
+    pub async fn run(&self, sql: &str, params: &[&dyn ToValue]) -> Result<Completion> {
+        self.query_completed(sql, params).await.map(|(_, completion)| completion)
+    }
+
+    /// Runs a statement in a transaction of its own, and gathers its rows.
+    pub async fn query(&self, sql: &str, params: &[&dyn ToValue]) -> Result<Vec<Row>> {
+        self.query_completed(sql, params).await.map(|(rows, _)| rows)
+    }
+
+    /// Runs a statement that returns exactly one row.
+    ///
+    /// # Errors
+    /// Also when it returns none, or more.
+    pub async fn query_one(&self, sql: &str, params: &[&dyn ToValue]) -> Result<Row> {
+        exactly_one(self.query(sql, params).await?)
+    }
+
+    /// Runs a transaction until it commits: `work` is called with an open transaction, again after each error that is
+    /// retryable, with growing pauses, for as long as [`RetryPolicy`](super::RetryPolicy) says. It must do all its
+    /// reading through the transaction, and nothing outside it that must not happen twice.
+    ///
+    /// An error of `work` that is not retryable rolls back and is returned.
+    pub async fn transact<T>(&self, work: impl AsyncFnMut(&mut Transaction) -> Result<T>) -> Result<T> {
+        self.transact_with(TransactionOptions::default(), work).await.map(|done| done.value)
+    }
+
+    /// [`Client::transact`] with options, telling what it took.
+    pub async fn transact_with<T>(
+        &self,
+        options: TransactionOptions,
+        mut work: impl AsyncFnMut(&mut Transaction) -> Result<T>,
+    ) -> Result<Transacted<T>> {
+        let mut attempts = Attempts::new(self.pool.config.retry);
+        loop {
+            let error = match self.begin_with(options).await {
+                Err(error) => error,
+                Ok(mut transaction) => match work(&mut transaction).await {
+                    Ok(value) => match transaction.commit().await {
+                        Ok(committed) => return Ok(Transacted { value, committed, retries: attempts.retries }),
+                        Err(error) => error,
+                    },
+                    Err(error) => {
+                        // If this fails the session has ended, and with it the transaction.
+                        let _ = transaction.rollback().await;
+                        error
+                    }
+                },
+            };
+            attempts.after(error).await?;
+        }
+    }
+
+    /// Opens a serializable transaction. Running it again when it fails with a retryable error is up to the caller.
+    pub async fn begin(&self) -> Result<Transaction> {
+        self.begin_with(TransactionOptions::default()).await
+    }
+
+    /// Opens a transaction.
+    pub async fn begin_with(&self, options: TransactionOptions) -> Result<Transaction> {
+        Transaction::begin(self.pool.take().await?, options).await
+    }
+
+    /// Opens a session of the caller's own, outside the pool, on the next node in turn that can be reached.
+    pub async fn session(&self) -> Result<Session> {
+        self.pool.open().await
+    }
+
+    /// Transactions over keys, below SQL.
+    pub fn key_range(&self) -> KeyRange {
+        KeyRange::new(self.pool.clone())
+    }
+
+    /// The cluster as its operators see it.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.pool.clone())
+    }
+
+    async fn query_completed(&self, sql: &str, params: &[&dyn ToValue]) -> Result<(Vec<Row>, Completion)> {
+        let mut attempts = Attempts::new(self.pool.config.retry);
+        loop {
+            let error = match self.pool.take().await {
+                Err(error) => error,
+                Ok(mut session) => match session.query(sql, params).await {
+                    Ok(result) => return Ok(result),
+                    Err(error) => error,
+                },
+            };
+            if error.reason() == Some("unreachable") {
+                return Err(error);
+            }
+            attempts.after(error).await?;
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Transactions over ordered keys, below SQL.
+
+use std::sync::Arc;
+
+use proto::v1;
+use proto::v1::key_range_client::KeyRangeClient;
+use tonic::transport::Channel;
+
+use super::error::{Error, Result, describe_status};
+use super::nodes::{MESSAGE_BYTES_MAX, is_connection_loss};
+use super::pool::Pool;
+use super::retry::Attempts;
+use super::{Isolation, TransactionOptions};
+
+/// A key with its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
+/// A part of a scan's result.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScanResult {
+    /// In key order, or against it if the scan was reversed.
+    pub rows: Vec<KeyValue>,
+    /// The start and end of what is left to scan; `None` at the end.
+    pub resume: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// The key-range API of a cluster. Its keys are the application's own, apart from those of SQL tables.
+#[derive(Clone)]
+pub struct KeyRange {
+    pool: Arc<Pool>,
+}
+
+impl KeyRange {
+    pub(super) fn new(pool: Arc<Pool>) -> KeyRange {
+        KeyRange { pool }
+    }
+
+    /// Opens a transaction on the next node in turn that can be reached.
+    pub async fn begin(&self, options: TransactionOptions) -> Result<KeyRangeTransaction> {
+        self.begin_aged(options, 0).await
+    }
+
+    /// Runs a transaction until it commits; see [`Client::transact`](super::Client::transact). Each attempt inherits
+    /// the age of the first, so that in the end it wins every conflict.
+    pub async fn transact<T>(
+        &self,
+        options: TransactionOptions,
+        mut work: impl AsyncFnMut(&mut KeyRangeTransaction) -> Result<T>,
+    ) -> Result<T> {
+        let mut attempts = Attempts::new(self.pool.config.retry);
+        let mut priority = 0;
+        loop {
+            let error = match self.begin_aged(options, priority).await {
+                Err(error) => error,
+                Ok(mut transaction) => {
+                    priority = transaction.priority;
+                    match work(&mut transaction).await {
+                        Ok(value) => match transaction.commit().await {
+                            Ok(_) => return Ok(value),
+                            Err(error) => error,
+                        },
+                        Err(error) => {
+                            // A handle that cannot be rolled back expires.
+                            let _ = transaction.rollback().await;
+                            error
+                        }
+                    }
+                }
+            };
+            attempts.after(error).await?;
+        }
+    }
+
+    /// Reads keys in one transaction of their own, in the order asked for.
+    pub async fn get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        let request = get_request(&[], keys, false);
+        let response = self.pool.nodes.call("Get", async |channel| client(channel).get(request.clone()).await).await?;
+        Ok(values(response))
+    }
+
+    /// Reads a page of the keys from `start` (inclusive) to `end` (exclusive; empty for all) in a transaction of its own.
+    pub async fn scan(&self, start: &[u8], end: &[u8], limit: u32, reverse: bool) -> Result<ScanResult> {
+        let request = scan_request(&[], start, end, limit, reverse);
+        let response =
+            self.pool.nodes.call("Scan", async |channel| client(channel).scan(request.clone()).await).await?;
+        Ok(page(response))
+    }
+
+    /// Writes keys in one transaction of their own. Returns when it took effect.
+    pub async fn put(&self, rows: &[(&[u8], &[u8])]) -> Result<u64> {
+        let request = put_request(&[], rows);
+        let response = self.pool.nodes.call("Put", async |channel| client(channel).put(request.clone()).await).await?;
+        Ok(response.commit_timestamp)
+    }
+
+    /// Deletes keys in one transaction of their own. Returns when it took effect.
+    pub async fn delete(&self, keys: &[&[u8]]) -> Result<u64> {
+        let request = delete_request(&[], keys);
+        let nodes = &self.pool.nodes;
+        let response = nodes.call("Delete", async |channel| client(channel).delete(request.clone()).await).await?;
+        Ok(response.commit_timestamp)
+    }
+
+    async fn begin_aged(&self, options: TransactionOptions, priority: u64) -> Result<KeyRangeTransaction> {
+        let isolation = match options.isolation {
+            Isolation::Serializable => v1::Isolation::Serializable,
+            Isolation::RepeatableRead => v1::Isolation::Snapshot,
+        };
+        let request = v1::BeginRequest { isolation: isolation.into(), read_only: options.read_only, priority };
+        let mut node = None;
+        let begin = async |channel: Channel| {
+            let mut client = client(channel);
+            let response = client.begin(request).await;
+            node = Some(client);
+            response
+        };
+        let begun = self.pool.nodes.call("Begin", begin).await?;
+        Ok(KeyRangeTransaction {
+            client: node.expect("a call that succeeded was made"),
+            handle: begun.handle,
+            read_timestamp: begun.read_timestamp,
+            priority: begun.priority,
+        })
+    }
+}
+
+/// An open transaction over keys. Dropped before its end, it expires on the server after a while.
+pub struct KeyRangeTransaction {
+    client: KeyRangeClient<Channel>,
+    handle: Vec<u8>,
+    read_timestamp: u64,
+    priority: u64,
+}
+
+impl KeyRangeTransaction {
+    /// What its reads see: a hybrid logical timestamp with microseconds since the Unix epoch in its upper 52 bits.
+    pub fn read_timestamp(&self) -> u64 {
+        self.read_timestamp
+    }
+
+    /// Reads keys in the order asked for; with `for_update` waits for them and holds them until the end.
+    pub async fn get(&mut self, keys: &[&[u8]], for_update: bool) -> Result<Vec<Option<Vec<u8>>>> {
+        let request = get_request(&self.handle, keys, for_update);
+        self.client.get(request).await.map(|r| values(r.into_inner())).map_err(|s| failed(&s))
+    }
+
+    /// Reads a page of the keys from `start` (inclusive) to `end` (exclusive; empty for all).
+    pub async fn scan(&mut self, start: &[u8], end: &[u8], limit: u32, reverse: bool) -> Result<ScanResult> {
+        let request = scan_request(&self.handle, start, end, limit, reverse);
+        self.client.scan(request).await.map(|r| page(r.into_inner())).map_err(|s| failed(&s))
+    }
+
+    pub async fn put(&mut self, rows: &[(&[u8], &[u8])]) -> Result<()> {
+        self.client.put(put_request(&self.handle, rows)).await.map(|_| ()).map_err(|s| failed(&s))
+    }
+
+    pub async fn delete(&mut self, keys: &[&[u8]]) -> Result<()> {
+        self.client.delete(delete_request(&self.handle, keys)).await.map(|_| ()).map_err(|s| failed(&s))
+    }
+
+    /// Commits. Returns when it took effect.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutcomeUnknown`](super::ErrorKind::OutcomeUnknown) when the connection was lost meanwhile.
+    pub async fn commit(mut self) -> Result<u64> {
+        let request = v1::CommitRequest { handle: std::mem::take(&mut self.handle) };
+        match self.client.commit(request).await {
+            Ok(response) => Ok(response.into_inner().commit_timestamp),
+            Err(status) if is_connection_loss(&status) => {
+                Err(Error::outcome_unknown("the commit", Error::connection(describe_status(&status))))
+            }
+            Err(status) => Err(Error::from_status(&status)),
+        }
+    }
+
+    pub async fn rollback(mut self) -> Result<()> {
+        let request = v1::RollbackRequest { handle: std::mem::take(&mut self.handle) };
+        self.client.rollback(request).await.map(|_| ()).map_err(|s| failed(&s))
+    }
+}
+
+/// The error of a call inside a transaction. Nothing of it has taken effect, so after a lost connection, or when
+/// the node has forgotten the handle, the transaction can run again.
+fn failed(status: &tonic::Status) -> Error {
+    if is_connection_loss(status) {
+        return Error::connection(describe_status(status));
+    }
+    Error::from_status(status)
+}
+
+fn client(channel: Channel) -> KeyRangeClient<Channel> {
+    KeyRangeClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+fn get_request(handle: &[u8], keys: &[&[u8]], for_update: bool) -> v1::GetRequest {
+    v1::GetRequest { handle: handle.to_vec(), keys: owned(keys), for_update }
+}
+
+fn scan_request(handle: &[u8], start: &[u8], end: &[u8], limit: u32, reverse: bool) -> v1::ScanRequest {
+    v1::ScanRequest { handle: handle.to_vec(), start: start.to_vec(), end: end.to_vec(), limit, reverse }
+}
+
+fn put_request(handle: &[u8], rows: &[(&[u8], &[u8])]) -> v1::PutRequest {
+    let rows = rows.iter().map(|(key, value)| v1::KeyValue { key: key.to_vec(), value: value.to_vec() }).collect();
+    v1::PutRequest { handle: handle.to_vec(), rows }
+}
+
+fn delete_request(handle: &[u8], keys: &[&[u8]]) -> v1::DeleteRequest {
+    v1::DeleteRequest { handle: handle.to_vec(), keys: owned(keys) }
+}
+
+fn owned(keys: &[&[u8]]) -> Vec<Vec<u8>> {
+    keys.iter().map(|key| key.to_vec()).collect()
+}
+
+fn values(response: v1::GetResponse) -> Vec<Option<Vec<u8>>> {
+    response.values.into_iter().map(|v| v.value).collect()
+}
+
+fn page(response: v1::ScanResponse) -> ScanResult {
+    ScanResult {
+        rows: response.rows.into_iter().map(|row| (row.key, row.value)).collect(),
+        resume: response.resume.map(|resume| (resume.start, resume.end)),
+    }
+}

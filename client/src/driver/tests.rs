@@ -1,0 +1,177 @@
+//! The driver against a server on a real socket.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::*;
+use crate::fake::{Bank, FakeServer};
+
+async fn server() -> (FakeServer, Client) {
+    let server = FakeServer::start(1, Arc::new(Bank::default())).await;
+    let client = Client::connect(&server.address.to_string()).await.unwrap();
+    client.execute("INSERT INTO accounts VALUES (1, 100), (2, 50)", &[]).await.unwrap();
+    (server, client)
+}
+
+const BALANCE: &str = "SELECT balance FROM accounts WHERE id = $1";
+const SET_BALANCE: &str = "UPDATE accounts SET balance = $2 WHERE id = $1";
+
+#[tokio::test]
+async fn statements_share_sessions() {
+    let (server, client) = server().await;
+    for _ in 0..10 {
+        let row = client.query_one(BALANCE, &[&1i64]).await.unwrap();
+        assert_eq!(row.get::<i64>("balance").unwrap(), 100);
+        assert_eq!(row.get::<Option<i32>>(0).unwrap(), Some(100));
+        assert!(row.get::<String>("balance").unwrap_err().message().contains("column \"balance\""));
+        assert!(row.get::<i64>("amount").is_err());
+    }
+    assert_eq!(server.sessions.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_transaction_runs_again_until_it_commits() {
+    let (_server, client) = server().await;
+    let tasks = (0..8).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let account = String::from("1");
+            for step in [1i64; 10] {
+                let add = async |tx: &mut Transaction| {
+                    let id: i64 = account.parse().map_err(Error::application)?;
+                    let balance: i64 = tx.query_one(BALANCE, &[&id]).await?.get(0)?;
+                    tokio::task::yield_now().await;
+                    tx.execute(SET_BALANCE, &[&id, &(balance + step)]).await
+                };
+                client.transact(add).await.unwrap();
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    let balance: i64 = client.query_one(BALANCE, &[&1i64]).await.unwrap().get(0).unwrap();
+    assert_eq!(balance, 180);
+}
+
+#[tokio::test]
+async fn retries_are_told_by_reason() {
+    let (_server, client) = server().await;
+    let mut attempts = 0;
+    let done = client
+        .transact_with(TransactionOptions::default(), async |tx| {
+            attempts += 1;
+            if attempts < 3 { tx.execute("SELECT conflict", &[]).await } else { Ok(7) }
+        })
+        .await
+        .unwrap();
+    assert_eq!((done.value, done.retries["wounded"]), (7, 2));
+}
+
+#[tokio::test]
+async fn an_application_error_rolls_back_and_is_not_retried() {
+    let (_server, client) = server().await;
+    let mut attempts = 0;
+    let error = client
+        .transact(async |tx| {
+            attempts += 1;
+            tx.execute(SET_BALANCE, &[&1i64, &0i64]).await?;
+            Err::<(), _>(Error::application("changed my mind"))
+        })
+        .await
+        .unwrap_err();
+    assert_eq!((error.kind(), attempts), (ErrorKind::Application, 1));
+    let balance: i64 = client.query_one(BALANCE, &[&1i64]).await.unwrap().get(0).unwrap();
+    assert_eq!(balance, 100);
+}
+
+#[tokio::test]
+async fn a_failed_transaction_cannot_be_committed_by_mistake() {
+    let (_server, client) = server().await;
+    let mut tx = client.begin().await.unwrap();
+    tx.execute("nonsense", &[]).await.unwrap_err();
+    assert_eq!(tx.execute(BALANCE, &[&1i64]).await.unwrap_err().sqlstate(), "25P02");
+    assert_eq!(tx.commit().await.unwrap_err().sqlstate(), "25P02");
+}
+
+#[tokio::test]
+async fn rows_that_are_not_read_do_not_disturb_the_next_statement() {
+    let (_server, client) = server().await;
+    let mut session = client.session().await.unwrap();
+    let mut rows = session.stream("SELECT numbers", &[]).await.unwrap();
+    assert_eq!(rows.next().await.unwrap().unwrap().get::<i64>("n").unwrap(), 0);
+    drop(rows);
+    let (rows, _) = session.query(BALANCE, &[&2i64]).await.unwrap();
+    assert_eq!(rows[0].get::<i64>(0).unwrap(), 50);
+    let (rows, completion) = session.query("SELECT numbers", &[]).await.unwrap();
+    assert_eq!((rows.len() as u64, completion.rows), (100_000, 100_000));
+}
+
+#[tokio::test]
+async fn a_statement_can_be_cancelled_from_elsewhere() {
+    let (_server, client) = server().await;
+    let mut session = client.session().await.unwrap();
+    let canceller = session.canceller();
+    let cancelling = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        canceller.cancel().await;
+    });
+    let error = session.execute("SELECT slow", &[]).await.unwrap_err();
+    assert_eq!(error.sqlstate(), "57014");
+    cancelling.await.unwrap();
+    session.query(BALANCE, &[&1i64]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_ends_its_session() {
+    let (server, _) = server().await;
+    let mut config = Config::new(&server.address.to_string()).unwrap();
+    config.statement_timeout = Some(Duration::from_millis(30));
+    let client = Client::with_config(config).await.unwrap();
+    let mut session = client.session().await.unwrap();
+    assert_eq!(session.execute("SELECT slow", &[]).await.unwrap_err().kind(), ErrorKind::Deadline);
+    assert!(session.is_broken());
+    assert!(session.execute(BALANCE, &[&1i64]).await.unwrap_err().retryable());
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_unknown_only_if_the_statement_may_have_taken_effect() {
+    let (_server, client) = server().await;
+    let mut session = client.session().await.unwrap();
+    assert_eq!(session.execute("SELECT vanish", &[]).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let error = client.execute("DELETE vanish", &[]).await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::OutcomeUnknown, "08007"));
+}
+
+#[tokio::test]
+async fn another_node_takes_over() {
+    let bank = Arc::new(Bank::default());
+    let first = FakeServer::start(1, bank.clone()).await;
+    let second = FakeServer::start(2, bank).await;
+    let client = Client::connect(&format!("{},{}", first.address, second.address)).await.unwrap();
+    client.execute("INSERT INTO accounts VALUES (1, 100)", &[]).await.unwrap();
+    drop(first);
+    for _ in 0..10 {
+        assert_eq!(client.query(BALANCE, &[&1i64]).await.unwrap().len(), 1);
+        assert_eq!(client.session().await.unwrap().node_id(), 2);
+    }
+}
+
+#[tokio::test]
+async fn an_unreachable_cluster_is_told_with_every_address() {
+    let client = Client::connect("127.0.0.1:1,127.0.0.1:2").await.unwrap();
+    let error = client.execute("SELECT 1", &[]).await.unwrap_err();
+    assert_eq!(error.sqlstate(), "08001");
+    assert!(error.message().contains("127.0.0.1:1: ") && error.message().contains("127.0.0.1:2: "), "{error}");
+}
+
+#[tokio::test]
+async fn admin_calls_go_through() {
+    let (server, client) = server().await;
+    let admin = client.admin();
+    assert_eq!(admin.nodes().await.unwrap(), [(1, server.address.to_string(), true)]);
+    assert!(admin.statuses().await[0].1.as_ref().unwrap().initialised);
+    assert_eq!(admin.init().await.unwrap_err().sqlstate(), "42710");
+    assert_eq!(admin.stats().await[0].1.as_ref().unwrap()["commits_total"], 1);
+}

@@ -1,0 +1,136 @@
+//! One connection, from its first byte to its last.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pgwire::messages::PgWireFrontendMessage as Message;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tracing::Instrument;
+
+use super::PgServer;
+use super::backend::Backend;
+use super::errors::{self, Severity};
+use super::startup::{self, Started};
+use super::wire::{Reader, Writer};
+use crate::edge::cancellation::is_commit;
+use crate::sql::Error;
+
+/// Serves a connection. What goes wrong with it concerns nobody else.
+pub async fn serve(server: Arc<PgServer>, stream: TcpStream, peer: SocketAddr) {
+    let (read, write) = stream.into_split();
+    let (reader, writer) = (Reader::new(read), Writer::new(write));
+    let span = tracing::debug_span!("pgwire", %peer);
+    if let Err(error) = run(server, reader, writer).instrument(span).await {
+        tracing::debug!(%peer, %error, "a PostgreSQL connection has ended");
+    }
+}
+
+/// What to do after a message.
+enum Next {
+    Go,
+    End,
+}
+
+async fn run<R, W>(server: Arc<PgServer>, mut reader: Reader<R>, mut writer: Writer<W>) -> io::Result<()>
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+{
+    let startup = match startup::negotiate(&mut reader, &mut writer).await? {
+        Started::Session(startup) => startup,
+        Started::Cancel { pid, secret } => {
+            server.cancellations.cancel(pid, secret);
+            return Ok(());
+        }
+        Started::Gone => return Ok(()),
+    };
+    let Ok(_permit) = server.connections.try_acquire() else {
+        let error = Error::new("53300", "sorry, too many clients already")
+            .hint("Close some connections, use a connection pool, or raise the node's limit.");
+        return refuse(&mut writer, &error).await;
+    };
+    let session = match startup::open_session(&server.sql, &startup) {
+        Ok(session) => session,
+        Err(error) => return refuse(&mut writer, &error).await,
+    };
+    let registration = server.cancellations.register(session.backend_pid(), server.kv.random() as i32);
+    let mut backend = Backend::new(session, writer);
+    backend.greet(&startup, &registration);
+    let result = converse(&mut reader, &mut backend, &registration.cancelled).await;
+    backend.close().await;
+    result
+}
+
+async fn converse<R, W>(
+    reader: &mut Reader<R>,
+    backend: &mut Backend<W>,
+    cancelled: &tokio::sync::Notify,
+) -> io::Result<()>
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+{
+    backend.ready().await?;
+    loop {
+        let message = match reader.next().await {
+            Ok(Some(message)) => message,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                if error.kind() == io::ErrorKind::InvalidData {
+                    let error = Error::new("08P01", error.to_string());
+                    backend.fail(&error, Severity::Fatal).await?;
+                }
+                return Err(error);
+            }
+        };
+        let next_is_sync = reader.next_is_sync();
+        let running = backend.running(&message);
+        let can_stop = running.as_ref().is_some_and(|running| !is_commit(&running.text));
+        let next = tokio::select! {
+            biased;
+            next = handle(backend, message, next_is_sync) => next?,
+            () = cancelled.notified(), if can_stop => {
+                backend.cancelled(running).await?;
+                Next::Go
+            }
+            () = reader.gone(), if can_stop => return Ok(()),
+        };
+        if matches!(next, Next::End) {
+            return Ok(());
+        }
+    }
+}
+
+async fn handle<W>(backend: &mut Backend<W>, message: Message, next_is_sync: bool) -> io::Result<Next>
+where
+    W: AsyncWrite + Unpin + Send,
+{
+    match message {
+        Message::Terminate(_) => return Ok(Next::End),
+        Message::Sync(_) => backend.sync().await?,
+        // After an error everything up to the next Sync is passed over, except what stands for itself.
+        _ if backend.is_skipping() => {}
+        Message::Query(query) => backend.query(&query.query).await?,
+        Message::Parse(parse) => backend.parse(parse).await?,
+        Message::Bind(bind) => backend.bind(bind).await?,
+        Message::Describe(describe) => backend.describe(describe).await?,
+        Message::Execute(execute) => backend.execute(execute, next_is_sync).await?,
+        Message::Close(close) => backend.close_named(close).await?,
+        Message::Flush(_) => backend.flush().await?,
+        // Left over from a COPY that was refused.
+        Message::CopyData(_) | Message::CopyDone(_) | Message::CopyFail(_) => {}
+        other => {
+            let error = Error::new("08P01", format!("unexpected message: {other:?}"));
+            backend.fail(&error, Severity::Fatal).await?;
+            return Ok(Next::End);
+        }
+    }
+    Ok(Next::Go)
+}
+
+async fn refuse<W: AsyncWrite + Unpin>(writer: &mut Writer<W>, error: &Error) -> io::Result<()> {
+    writer.put(&errors::response(error, Severity::Fatal));
+    writer.flush().await
+}

@@ -1,0 +1,64 @@
+//! Table definitions, within a transaction.
+
+use std::sync::Arc;
+
+use proto::{Datum, Key};
+
+use super::super::catalog;
+use super::super::encoding::key;
+use super::super::error::{Error, Result, state};
+use super::super::expr::{EvalContext, Expr};
+use super::super::schema::{Table, TableDescriptor};
+use crate::kv::{Kv, Transaction};
+
+/// Creates a table; `None` if it exists and may.
+///
+/// # Errors
+/// `42P07`.
+pub async fn create(
+    txn: &mut dyn Transaction,
+    descriptor: &TableDescriptor,
+    if_not_exists: bool,
+) -> Result<Option<Arc<Table>>> {
+    if if_not_exists && catalog::read(txn, &descriptor.name).await?.is_some() {
+        return Ok(None);
+    }
+    catalog::create(txn, descriptor.clone()).await.map(Some)
+}
+
+/// Drops a table; `None` if there is none and there need not be.
+///
+/// # Errors
+/// `42P01`.
+pub async fn drop_one(txn: &mut dyn Transaction, name: &str, if_exists: bool) -> Result<Option<Arc<Table>>> {
+    match catalog::read(txn, name).await? {
+        Some(table) => {
+            catalog::drop_table(txn, &table)?;
+            Ok(Some(table))
+        }
+        None if if_exists => Ok(None),
+        None => Err(Error::new(state::UNDEFINED_TABLE, format!("table \"{name}\" does not exist")).revealing()),
+    }
+}
+
+/// Splits ranges at the given prefixes of the primary key.
+///
+/// # Errors
+/// `22004` for NULL; those of the key-value layer.
+pub async fn split(kv: &dyn Kv, table: &Table, rows: &[Vec<Expr>], eval: &EvalContext<'_>) -> Result<()> {
+    let mut keys = Vec::with_capacity(rows.len());
+    for row in rows {
+        let mut bytes = table.prefix().0;
+        for expr in row {
+            match expr.eval(&[], eval)? {
+                Datum::Null => return Err(Error::new("22004", "a range cannot be split at NULL")),
+                datum => key::encode(&datum, &mut bytes),
+            }
+        }
+        keys.push(Key(bytes));
+    }
+    for key in &keys {
+        kv.split(key).await?;
+    }
+    Ok(())
+}
