@@ -63,7 +63,18 @@ pub fn run_bank(options: Options) -> Verdict {
     let started = loaded.clone();
     let mut world = World::new(options, move |_, db| if started.get() { clients.tasks(db, 2) } else { Vec::new() });
     let mut violations = Vec::new();
-    if let Err(why) = ask(&mut world, 10 * SECOND, |db| Box::pin(async move { Bank::load(&db).await })) {
+    let load = |db: server::kv::Db| -> futures::future::BoxFuture<'static, _> {
+        Box::pin(async move {
+            // With a short deadline the first tries may come before the first elections.
+            while let Err(error) = Bank::load(&db).await {
+                if !matches!(error, server::kv::Error::Unavailable(_) | server::kv::Error::OutcomeUnknown { .. }) {
+                    return Err(error);
+                }
+            }
+            Ok(())
+        })
+    };
+    if let Err(why) = ask(&mut world, 3 * SECOND, load) {
         violations.push(format!("the bank was not loaded: {why}"));
     }
     loaded.set(true);

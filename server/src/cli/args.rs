@@ -147,7 +147,13 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 
 impl SqlArgs {
     pub fn into_options(self) -> ShellOptions {
-        ShellOptions::from_args(self.addr, self.execute, self.file, self.format, self.echo)
+        ShellOptions {
+            execute: self.execute,
+            files: self.file,
+            format: self.format,
+            echo: self.echo,
+            ..ShellOptions::new(self.addr)
+        }
     }
 }
 

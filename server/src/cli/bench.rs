@@ -18,21 +18,20 @@ pub async fn run(args: BenchArgs) -> ExitCode {
 impl BankArgs {
     fn into_options(self) -> BankOptions {
         BankOptions {
-            addresses: self.addr,
             accounts: self.accounts,
             clients: self.clients,
             duration: self.duration,
             ranges: self.ranges,
             skew: self.skew,
             json: self.json,
-            ..BankOptions::default()
+            ..BankOptions::new(self.addr)
         }
     }
 }
 
 /// The benchmark's defaults, on some nodes, for some time.
 pub fn bank_options(addresses: String, duration: Duration) -> BankOptions {
-    BankOptions { addresses, duration, ..BankOptions::default() }
+    BankOptions { duration, ..BankOptions::new(addresses) }
 }
 
 /// Runs the bank and prints its report.
@@ -44,7 +43,7 @@ pub async fn run_bank(options: BankOptions) -> ExitCode {
                 println!();
             }
             print!("{report}");
-            if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+            ExitCode::from(report.exit_code())
         }
         Err(error) => fail(&format!("the benchmark could not be carried out: {error}")),
     }

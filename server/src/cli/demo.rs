@@ -98,7 +98,7 @@ pub async fn run(args: DemoArgs) -> ExitCode {
     }
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
         print_hints(&cluster, args.bench.is_some());
-        let shell: ExitCode = client::shell::run(ShellOptions::interactive(addresses)).await.into();
+        let shell: ExitCode = client::shell::run(ShellOptions::new(addresses)).await.into();
         if args.bench.is_none() {
             code = shell;
         }

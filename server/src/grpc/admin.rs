@@ -30,7 +30,7 @@ pub trait AdminBackend: Send + Sync {
     fn status(&self) -> NodeStatus;
 
     /// Counters by name, since the node was started.
-    fn stats(&self) -> BTreeMap<String, u64>;
+    async fn stats(&self) -> BTreeMap<String, u64>;
 }
 
 /// Why a cluster was not initialised.
@@ -162,7 +162,7 @@ impl Admin for AdminService {
 
     async fn stats(&self, _request: Request<v1::StatsRequest>) -> Result<Response<v1::StatsResponse>, Status> {
         let node_id = self.backend.status().node_id.map_or(0, |id| id.0);
-        Ok(Response::new(v1::StatsResponse { counters: self.backend.stats(), node_id }))
+        Ok(Response::new(v1::StatsResponse { counters: self.backend.stats().await, node_id }))
     }
 }
 

@@ -94,7 +94,7 @@ impl Engine for RocksEngine {
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db.write_opt(&rocks, &options).map_err(io)
+        self.db.write_opt(rocks, &options).map_err(io)
     }
 }
 

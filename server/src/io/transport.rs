@@ -8,6 +8,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use proto::message::{Body, Envelope};
 use proto::v1::peer_client::PeerClient;
 use proto::v1::{PeerFrame, PeerHello};
@@ -147,11 +148,11 @@ async fn stream_once(
     let forward = async {
         while let Some(first) = queue.recv().await {
             let mut bytes = first.len();
-            let mut messages = vec![first];
+            let mut messages = vec![Bytes::from(first)];
             while messages.len() < FRAME_MESSAGES_MAX && bytes < FRAME_BYTES_MAX {
                 let Ok(message) = queue.try_recv() else { break };
                 bytes += message.len();
-                messages.push(message);
+                messages.push(message.into());
             }
             if frames.send(PeerFrame { messages, hello: None }).await.is_err() {
                 return;
