@@ -10,7 +10,7 @@
 //! block "A; B"              runs a query string as one block
 //! cancel "SELECT ..."       pulls one batch of a result and drops it
 //! ops                       shows the calls of the key-value layer since the last `ops`
-//! conflict wounded ...      lets the next commits that write fail
+//! conflict wounded/3 ...    lets the next commits that write fail
 //! advance 3                 lets so many seconds pass
 //! status                    shows the session's status
 //! rows                      counts the keys of all tables
@@ -89,8 +89,7 @@ impl SqlRunner {
             let statement = statements.first().ok_or("there is no statement")?;
             let prepared = session.prepare(statement, &[]).await.map_err(report)?;
             let parameters: Vec<String> = prepared.parameters.iter().map(ToString::to_string).collect();
-            let columns: Vec<String> =
-                prepared.columns.iter().map(|c| format!("{} {}", c.name, c.data_type)).collect();
+            let columns: Vec<String> = prepared.columns.iter().map(|c| format!("{} {}", c.name, c.data_type)).collect();
             Ok(format!("parameters: {}\ncolumns: {}", parameters.join(", "), columns.join(", ")))
         })
     }
@@ -180,8 +179,10 @@ impl Runner for SqlRunner {
             "cancel" => self.cancel(context, &first),
             "ops" => Ok(self.kv.take_operations().join(" ")),
             "conflict" => {
-                let reasons = args.iter().map(|a| reason(a)).collect::<Result<Vec<_>, _>>()?;
-                self.kv.fail_commits(reasons);
+                for arg in &args {
+                    let (name, times) = arg.split_once('/').unwrap_or((arg, "1"));
+                    self.kv.fail_commits(std::iter::repeat_n(reason(name)?, times.parse()?));
+                }
                 Ok(String::new())
             }
             "advance" => {

@@ -243,7 +243,7 @@ pub async fn create(txn: &mut dyn Transaction, mut descriptor: TableDescriptor) 
     let found = txn.get(&[name_key.clone(), counter.clone()], Lock::Exclusive).await?;
     if matches!(found.first(), Some(Some(_))) {
         let message = format!("relation \"{}\" already exists", descriptor.name);
-        return Err(Error::new(state::DUPLICATE_TABLE, message).revealing());
+        return Err(Error::new(state::DUPLICATE_TABLE, message));
     }
     descriptor.id = match found.get(1) {
         Some(Some(bytes)) => read_id(bytes)?,

@@ -20,7 +20,8 @@ fn key_suffices(data_type: DataType) -> bool {
 /// The value to store under a row's key.
 pub fn encode(table: &Table, row: &[Datum]) -> Vec<u8> {
     assert_eq!(row.len(), table.columns().len(), "a row has a value for each column");
-    let stored = |i: usize| !row[i].is_null() && !(table.is_key(i) && key_suffices(table.columns()[i].data_type));
+    let in_key = |i: usize| table.is_key(i) && key_suffices(table.columns()[i].data_type);
+    let stored = |i: usize| !row[i].is_null() && !in_key(i);
     let count = (0..row.len()).filter(|&i| stored(i)).count();
     let mut e = Encoder::new(Vec::with_capacity(16 + 12 * count));
     // Encoding into memory cannot fail.
@@ -68,11 +69,7 @@ fn damaged(table: &Table, key: &Key, what: &str) -> Error {
     Error::corrupt(format!("a row of table \"{}\" at key {key} cannot be read: {what}", table.name()))
 }
 
-fn read_values(
-    table: &Table,
-    value: &[u8],
-    row: &mut [Datum],
-) -> std::result::Result<(), minicbor::decode::Error> {
+fn read_values(table: &Table, value: &[u8], row: &mut [Datum]) -> std::result::Result<(), minicbor::decode::Error> {
     let mut d = Decoder::new(value);
     let count = d.map()?.ok_or_else(|| minicbor::decode::Error::message("a map of unknown length"))?;
     let mut expected = 0;

@@ -307,10 +307,8 @@ pub fn delete(planner: &mut Planner<'_>, delete: &ast::Delete) -> Result<(Plan, 
     let ast::FromTable::WithFromKeyword(from) = &delete.from else {
         return Err(Error::new(state::SYNTAX_ERROR, "DELETE needs FROM"));
     };
-    let foreign = !delete.tables.is_empty()
-        || delete.output.is_some()
-        || !delete.order_by.is_empty()
-        || delete.limit.is_some();
+    let foreign =
+        !delete.tables.is_empty() || delete.output.is_some() || !delete.order_by.is_empty() || delete.limit.is_some();
     let [from] = from.as_slice() else { return Err(Error::unsupported("DELETE from several tables")) };
     if foreign {
         return Err(Error::unsupported("this form of DELETE"));

@@ -80,12 +80,7 @@ impl Session {
         outcome
     }
 
-    async fn run_one(
-        &mut self,
-        statement: &Statement,
-        outcome: &mut BlockOutcome,
-        bytes: &mut usize,
-    ) -> Result<()> {
+    async fn run_one(&mut self, statement: &Statement, outcome: &mut BlockOutcome, bytes: &mut usize) -> Result<()> {
         let prepared = self.prepare(statement, &[]).await?;
         // A statement that answers later than the transaction does would be run again with it.
         if matches!(prepared.planned.plan, Plan::Begin(_)) {

@@ -23,7 +23,7 @@ impl Session {
     /// What the statement meets. A transaction has failed then.
     pub async fn execute(&mut self, prepared: &Prepared, params: Vec<Datum>) -> Result<Rows<'_>> {
         let outcome = self.execute_as(prepared, params, Extent::Statement).await?;
-        Ok(Rows::new(self, prepared.columns.clone(), outcome))
+        Ok(Rows::new(self, outcome))
     }
 
     /// Runs a statement; outside of a transaction, in one of the given extent.
@@ -58,8 +58,10 @@ impl Session {
     /// Fails the transaction after an error, which is made fit to leave.
     async fn fail_with(&mut self, error: Error, extent: Extent) -> Error {
         let mut error = explain_conflict(error, &self.sql.catalog);
-        if error.reveals_data
+        // Nearly every error tells something of the rows that it came from, so the reply rule holds for all.
+        if error.cause.is_none()
             && let State::Open(active) = &mut self.state
+            && active.has_run
             && let Err(worse) = active.txn.reveal().await
         {
             error = explain_conflict(worse.into(), &self.sql.catalog);
@@ -378,12 +380,7 @@ fn set_committed(completion: &mut Completion, committed: Option<Committed>) {
 }
 
 /// The first batch of a query, and a second one to see whether that was all.
-async fn first_rows(
-    node: &Node,
-    planned: &Arc<Planned>,
-    params: &[Datum],
-    cx: &mut Context<'_>,
-) -> Result<Outcome> {
+async fn first_rows(node: &Node, planned: &Arc<Planned>, params: &[Datum], cx: &mut Context<'_>) -> Result<Outcome> {
     let goal = cx.limits.batch_rows_max;
     let mut state = exec::State::new(node);
     let mut ready = VecDeque::new();
@@ -405,12 +402,7 @@ async fn first_rows(
 }
 
 /// Runs a statement that changes rows or tables.
-async fn change(
-    plan: &Plan,
-    active: &mut Active,
-    eval: EvalContext<'_>,
-    limits: &super::Limits,
-) -> Result<Outcome> {
+async fn change(plan: &Plan, active: &mut Active, eval: EvalContext<'_>, limits: &super::Limits) -> Result<Outcome> {
     let mut completion = Completion { tag: plan.tag().to_string(), ..Completion::default() };
     let changed = match plan {
         Plan::Insert(insert) => {
