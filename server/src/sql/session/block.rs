@@ -119,8 +119,7 @@ impl Session {
                 return Ok(());
             }
         };
-        let sql = self.sql.clone();
-        let committed = active.commit(&*sql.kv, &sql.catalog, &sql.limits).await?;
+        let committed = self.commit(*active).await?;
         if let Some(last) = outcome.results.last_mut() {
             last.completion.timings = Some(committed.timings);
             last.completion.commit_timestamp = Some(committed.timestamp);
