@@ -1,6 +1,7 @@
 //! Golden scripts of SQL, run on the in-memory key-value layer.
 //!
-//! A line `c1:> SELECT 1` runs a statement in the session `c1`; without a prefix the session is called `main`. What is
+//! A line `c1:> SELECT 1` runs a statement in the session `c1`; without a prefix the session is called `main`. Sessions
+//! whose names begin with `other` are sessions of a second node, with a catalog cache of its own. What is
 //! shown is rows, then the completion tag and what else there is to tell of it; for an error its SQLSTATE, position,
 //! message, detail and hint. Other commands:
 //!
@@ -35,14 +36,16 @@ fn run(path: &std::path::Path) {
     let kv = MemoryKv::default();
     // Small batches and little memory, so that short scripts reach the edges.
     let limits = Limits { batch_rows_max: 8, operator_bytes_max: 64 << 10, ..Limits::default() };
-    let sql = Sql::new(Arc::new(kv.clone()), limits);
-    let mut runner = SqlRunner { kv, sql, sessions: BTreeMap::new() };
+    let sql = Sql::new(Arc::new(kv.clone()), limits.clone());
+    let other = Sql::new(Arc::new(kv.clone()), limits);
+    let mut runner = SqlRunner { kv, sql, other, sessions: BTreeMap::new() };
     goldenscript::run(&mut runner, path).expect("the script runs as written");
 }
 
 struct SqlRunner {
     kv: MemoryKv,
     sql: Arc<Sql>,
+    other: Arc<Sql>,
     sessions: BTreeMap<String, Session>,
 }
 
@@ -51,7 +54,7 @@ type Output = Result<String, Box<dyn StdError>>;
 impl SqlRunner {
     fn session(&mut self, context: &Context) -> &mut Session {
         let name = context.prefix.clone().unwrap_or_else(|| "main".to_string());
-        let sql = self.sql.clone();
+        let sql = if name.starts_with("other") { self.other.clone() } else { self.sql.clone() };
         self.sessions.entry(name).or_insert_with(|| {
             let text = |s: &str| s.to_string();
             sql.session(SessionOptions {

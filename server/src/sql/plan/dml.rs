@@ -145,10 +145,10 @@ pub fn bind_default(text: &str, to: DataType, limits: &Limits) -> Result<Expr> {
     let typed = binder.bind(&expr)?;
     let from = typed.data_type;
     if types::cast_context(from, to).is_none_or(|weakest| weakest > CastContext::Assignment) {
-        let message =
-            format!("column is of type {} but default expression is of type {}", to.name(), from.name());
-        return Err(Error::new(state::DATATYPE_MISMATCH, message)
-            .hint("You will need to rewrite or cast the expression."));
+        let message = format!("column is of type {} but default expression is of type {}", to.name(), from.name());
+        return Err(
+            Error::new(state::DATATYPE_MISMATCH, message).hint("You will need to rewrite or cast the expression.")
+        );
     }
     let bound = binder.coerce(typed, to, CastContext::Assignment)?.expr;
     if !parameters.finish()?.is_empty() {

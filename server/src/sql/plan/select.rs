@@ -60,7 +60,7 @@ fn lock_of(locks: &[ast::LockClause]) -> Result<bool> {
         [ast::LockClause { lock_type: ast::LockType::Share, .. }] => {
             Err(Error::unsupported("FOR SHARE").hint("Reads are serializable without it."))
         }
-        [ast::LockClause { nonblock: Some(_), .. }] => Err(Error::unsupported("NOWAIT and SKIP LOCKED")),
+        [ast::LockClause { nonblock: Some(_), .. }] => Err(Error::unsupported("NOWAIT or SKIP LOCKED")),
         _ => Err(Error::unsupported("FOR UPDATE OF")),
     }
 }

@@ -394,9 +394,7 @@ impl TimeLimit {
         match select(work, self.kv.sleep(timeout)).await {
             Either::Left((result, _)) => result,
             Either::Right((_, work)) if self.committing.load(Ordering::Relaxed) => work.await,
-            Either::Right(_) => {
-                Err(Error::new(state::QUERY_CANCELED, "canceling statement due to statement timeout"))
-            }
+            Either::Right(_) => Err(Error::new(state::QUERY_CANCELED, "canceling statement due to statement timeout")),
         }
     }
 }
