@@ -1,0 +1,36 @@
+//! Golden scripts of stores: three of them, wired by hand, on engines in memory and a clock that moves when told to.
+//!
+//! Each command ends when everything that it set off has come to rest: messages are delivered, frames synced. `cut` and `hold`
+//! keep things from happening. Every request has a name, which comes back with its answer. Time is in milliseconds; it moves by ten with
+//! each tick, and to where its clock was when a store that crashed begins again.
+//!
+//! ```text
+//! tick n1 20            n1 ticks twenty times; `tick all` ticks every store that runs
+//! write w1 n1 a=1       commits a transaction of one range, at n1; `later`: not taken further before the next command
+//! read q1 n1 a [ts=50]  reads at n1, at its present or a timestamp
+//! split s1 n1 m id=2    makes m the first key of the new range r2
+//! epoch=1 range=1       with any request: what it believes; else what n1 knows
+//! cut n1 / join n1      messages to and from n1 are lost / pass again
+//! hold n1 / release n1  nothing that n1 writes to its log is synced / everything is
+//! crash n1 / start n1   n1 loses what was not synced or flushed / begins with what is left
+//! flush n1              n1's engine is made durable, and the log cut behind it
+//! drain n1              n1 hands over what it leads
+//! state                 what each replica is
+//! data n1 [a]           the versions in n1's engine
+//! agree                 whether all engines hold the same
+//! ```
+//!
+//! In the output `⇨` is a change of state, `⇒` an answer to a client.
+
+mod clock;
+mod show;
+mod world;
+mod runner;
+
+use std::path::Path;
+
+test_each_file::test_each_path! { in "./server/scripts/store" as scripts => run }
+
+fn run(path: &Path) {
+    goldenscript::run(&mut runner::StoreRunner::default(), path).expect("the script runs as written");
+}

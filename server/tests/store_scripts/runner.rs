@@ -1,0 +1,215 @@
+//! The commands of the scripts.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use goldenscript::{Argument, Command, Context, Runner};
+use proto::request::{CommitOne, Operation, RangeRequest, Read, Split, Target};
+use proto::transaction::{TxnMeta, Write};
+use proto::{Epoch, Key, NodeId, RangeId, Timestamp, TxnId};
+use server::store::Event;
+
+use super::show;
+use super::world::World;
+
+type Output = Result<String, Box<dyn Error>>;
+
+/// See [the scripts' commands](super).
+#[derive(Default)]
+pub struct StoreRunner {
+    world: World,
+    /// Who asked, by the number of the request.
+    asked: BTreeMap<u64, String>,
+}
+
+fn node(name: &str) -> Result<NodeId, Box<dyn Error>> {
+    let number = name.strip_prefix('n').ok_or_else(|| format!("{name} is no store: write n1, n2 or n3"))?;
+    Ok(NodeId(number.parse()?))
+}
+
+/// A command's arguments, by kind.
+struct Args<'a> {
+    words: Vec<&'a str>,
+    named: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Args<'a> {
+    fn of(command: &'a Command) -> Args<'a> {
+        let mut args = Args { words: Vec::new(), named: Vec::new() };
+        for arg in &command.args {
+            match arg {
+                Argument::Positional(word) => args.words.push(word),
+                Argument::KeyValue(name, value) => args.named.push((name, value)),
+                other => panic!("an argument of a new kind: {other}"),
+            }
+        }
+        args
+    }
+
+    fn take(&mut self, name: &str) -> Option<&'a str> {
+        let at = self.named.iter().position(|(n, _)| *n == name)?;
+        Some(self.named.remove(at).1)
+    }
+
+    fn number(&mut self, name: &str) -> Result<Option<u64>, Box<dyn Error>> {
+        Ok(self.take(name).map(str::parse).transpose()?)
+    }
+
+    fn flag(&mut self, word: &str) -> bool {
+        let before = self.words.len();
+        self.words.retain(|w| *w != word);
+        self.words.len() < before
+    }
+
+    fn word(&mut self) -> Result<&'a str, Box<dyn Error>> {
+        if self.words.is_empty() {
+            return Err("an argument is missing".into());
+        }
+        Ok(self.words.remove(0))
+    }
+}
+
+impl StoreRunner {
+    fn tick(&mut self, mut args: Args<'_>) -> Result<(), Box<dyn Error>> {
+        let times = match args.words.last().map(|last| last.parse::<u64>()) {
+            Some(Ok(times)) => {
+                args.words.pop();
+                times
+            }
+            _ => 1,
+        };
+        let ids = if args.flag("all") {
+            self.world.ids()
+        } else {
+            args.words.iter().map(|name| node(name)).collect::<Result<_, _>>()?
+        };
+        for _ in 0..times {
+            self.world.tick(&ids);
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, name: &str, mut args: Args<'_>) -> Result<(), Box<dyn Error>> {
+        let later = args.flag("later");
+        let who = args.word()?;
+        let to = node(args.word()?)?;
+        let believed = (args.number("range")?, args.number("epoch")?);
+        let now = self.world.reading(to);
+        let number = self.asked.len() as u64 + 1;
+        let (key, operation) = match name {
+            "write" => {
+                let at = args.number("ts")?.map_or(now, |ms| Timestamp::from_micros(ms * 1000));
+                let writes: Vec<Write> =
+                    args.named.iter().map(|(k, v)| Write::new(Key::from(*k), Some(v.as_bytes().to_vec()))).collect();
+                let anchor = writes.first().ok_or("nothing to write")?.key.clone();
+                let id = TxnId(u128::from(number));
+                let txn = TxnMeta { id, attempt: 1, anchor: anchor.clone(), priority: at, start: at };
+                let commit = CommitOne { txn, read: at, timestamp: at, writes, validate: Vec::new(), complete: true };
+                (anchor, Operation::CommitOne(commit))
+            }
+            "read" => {
+                let timestamp = args.number("ts")?.map_or(now, |ms| Timestamp::from_micros(ms * 1000));
+                let keys: Vec<Key> = args.words.iter().map(|k| Key::from(*k)).collect();
+                let first = keys.first().ok_or("nothing to read")?.clone();
+                let target = Target::Keys(keys);
+                (first, Operation::Read(Read { txn: TxnId::default(), timestamp, target, priority: timestamp }))
+            }
+            _ => {
+                let key = Key::from(args.word()?);
+                let right = RangeId(args.number("id")?.ok_or("id= is missing")?);
+                (key.clone(), Operation::Split(Split { key, right }))
+            }
+        };
+        let known = self.world.store(to).and_then(|s| s.replicas().find(|r| r.descriptor().contains(&key)));
+        let known = known.map(|r| (r.descriptor().id, r.descriptor().epoch)).unwrap_or_default();
+        let range = believed.0.map_or(known.0, RangeId);
+        let epoch = believed.1.map_or(known.1, Epoch);
+        self.asked.insert(number, who.to_string());
+        self.world.ask(to, number, RangeRequest { range, epoch, operation });
+        if !later {
+            self.world.finish(to);
+            self.world.settle();
+        }
+        Ok(())
+    }
+
+    fn show_state(&self) -> String {
+        let mut out = String::new();
+        for id in self.world.ids() {
+            match self.world.store(id) {
+                None => out.push_str(&format!("{id} does not run\n")),
+                Some(store) => {
+                    store.replicas().for_each(|r| out.push_str(&format!("{id} {}\n", show::replica(r))));
+                }
+            }
+        }
+        out
+    }
+
+    fn show_data(&self, mut args: Args<'_>) -> Output {
+        let lines = show::versions(self.world.engine(node(args.word()?)?));
+        let wanted =
+            |line: &&String| args.words.is_empty() || args.words.iter().any(|w| line.starts_with(&format!("{w}@")));
+        Ok(lines.iter().filter(wanted).cloned().collect::<Vec<_>>().join("\n"))
+    }
+
+    fn show_agreement(&self) -> String {
+        let ids = self.world.ids();
+        let held: Vec<Vec<String>> = ids.iter().map(|id| show::versions(self.world.engine(*id))).collect();
+        if held.iter().all(|lines| *lines == held[0]) {
+            return format!("all agree on {} versions", held[0].len());
+        }
+        let show = |(id, lines): (&NodeId, &Vec<String>)| format!("{id}: {}", lines.join(" "));
+        ids.iter().zip(&held).map(show).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Whatever happened since the last time.
+    fn take_news(&mut self) -> String {
+        let mut lines = std::mem::take(&mut self.world.out);
+        for (number, answer) in std::mem::take(&mut self.world.answers) {
+            let who = self.asked.get(&number).map_or("?", String::as_str);
+            lines.push(format!("⇒ {who}: {answer}"));
+        }
+        lines.join("\n")
+    }
+}
+
+impl Runner for StoreRunner {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, _: &Context) -> Output {
+        let mut args = Args::of(command);
+        match command.name.as_str() {
+            "tick" => self.tick(args)?,
+            "write" | "read" | "split" => self.ask(&command.name, args)?,
+            "cut" | "join" => self.world.cut(node(args.word()?)?, command.name == "cut"),
+            "hold" => self.world.hold(node(args.word()?)?, true),
+            "release" => {
+                self.world.hold(node(args.word()?)?, false);
+                self.world.settle();
+            }
+            "crash" => self.world.crash(node(args.word()?)?),
+            "start" => {
+                self.world.start(node(args.word()?)?);
+                self.world.settle();
+            }
+            "flush" => {
+                self.world.flush(node(args.word()?)?);
+                self.world.settle();
+            }
+            "drain" => {
+                self.world.step(node(args.word()?)?, Event::Drain);
+                self.world.settle();
+            }
+            "finish" => {
+                self.world.finish(node(args.word()?)?);
+                self.world.settle();
+            }
+            "state" => return Ok(self.show_state()),
+            "data" => return self.show_data(args),
+            "agree" => return Ok(self.show_agreement()),
+            other => return Err(format!("there is no command {other}").into()),
+        }
+        Ok(self.take_news())
+    }
+}

@@ -1,0 +1,122 @@
+//! How timestamps, frames, answers and replicas are shown.
+
+use std::fmt::Write;
+
+use proto::request::{Refusal, ReplyBody, Response};
+use proto::{Key, RangeDescriptor, Timestamp, codec};
+use server::raft::GroupRecord;
+use server::range::Replica;
+use server::range::command::Command;
+use txn::engine::{self, Engine, Space};
+use txn::keys;
+
+/// Milliseconds, then what there is beside whole ones.
+pub fn timestamp(timestamp: Timestamp) -> String {
+    let (ms, us) = (timestamp.micros() / 1000, timestamp.micros() % 1000);
+    let mut out = ms.to_string();
+    if us > 0 {
+        let _ = write!(out, ".{us:03}");
+    }
+    if timestamp.logical() > 0 {
+        let _ = write!(out, "+{}", timestamp.logical());
+    }
+    out
+}
+
+pub fn descriptor(descriptor: &RangeDescriptor) -> String {
+    let end = if descriptor.end == Key::max() { "end".to_string() } else { descriptor.end.to_string() };
+    let start = if descriptor.start == Key::MIN { "start".to_string() } else { descriptor.start.to_string() };
+    format!("{} [{start}, {end}) {}", descriptor.id, descriptor.epoch)
+}
+
+/// What a frame holds of a group; nothing if it is only what was known.
+pub fn group(record: &GroupRecord, with_vote: bool) -> Option<String> {
+    let mut parts = Vec::new();
+    if let Some(position) = record.truncated {
+        let what = if record.reset { "replaced by a Raft snapshot up to" } else { "begins after" };
+        parts.push(format!("{what} {}", position.index));
+    }
+    if let Some(state) = record.hard_state.filter(|_| with_vote) {
+        let vote = if state.vote == 0 { "no vote".into() } else { format!("vote for p{}", state.vote) };
+        parts.push(format!("term {}, {vote}", state.term));
+    }
+    for entry in &record.entries {
+        let what = match codec::decode::<Command>("a command", &entry.data) {
+            Err(_) => "empty".into(),
+            Ok(command) if command.trigger.is_some() => "split".into(),
+            Ok(command) => format!("{} writes", command.batch.writes.len()),
+        };
+        parts.push(format!("entry {} ({what})", entry.index));
+    }
+    (!parts.is_empty()).then(|| format!("{}: {}", record.range, parts.join(", ")))
+}
+
+pub fn response(response: &Response) -> String {
+    match response {
+        Response::Done(reply) => match &reply.body {
+            ReplyBody::Values { values, .. } => {
+                let shown = values.iter().map(|v| v.as_ref().map_or("nothing".into(), |v| value(v)));
+                shown.collect::<Vec<_>>().join(" ")
+            }
+            ReplyBody::At(at) => format!("committed at {}", timestamp(*at)),
+            ReplyBody::Split(descriptors) => {
+                format!("split into {}", descriptors.iter().map(descriptor).collect::<Vec<_>>().join(" and "))
+            }
+            other => format!("{other:?}"),
+        },
+        Response::Refused(Refusal::NotLeader(leader)) => {
+            format!("not the leader here; {}", leader.map_or("nobody known is".into(), |n| format!("perhaps {n}")))
+        }
+        Response::Refused(Refusal::WrongRange(descriptors)) => {
+            let here = descriptors.iter().map(descriptor).collect::<Vec<_>>().join(" and ");
+            format!("wrong range; here is {}", if here.is_empty() { "none" } else { &here })
+        }
+        Response::Refused(Refusal::Unknown) => "unknown: it may yet take effect".into(),
+        Response::Refused(Refusal::Busy(why)) => format!("busy: {why}"),
+        Response::Refused(other) => format!("{other:?}"),
+    }
+}
+
+pub fn value(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What a replica is, in a line.
+pub fn replica(replica: &Replica) -> String {
+    let mut out = format!(
+        "{}: term {}, applied {}",
+        descriptor(replica.descriptor()),
+        replica.group.term(),
+        replica.applied.index
+    );
+    match &replica.leading {
+        Some(leading) => {
+            let serving = if leading.serving { "serves" } else { "does not serve yet" };
+            let (low, fence) = (timestamp(leading.reads.low_water()), timestamp(leading.fence));
+            let _ = write!(out, ", leads and {serving}, low-water mark {low}, fence {fence}");
+        }
+        None => {
+            let _ = match replica.leader_node() {
+                Some(leader) => write!(out, ", follows {leader}"),
+                None => write!(out, ", knows no leader"),
+            };
+        }
+    }
+    if let Some(why) = &replica.stopped {
+        let _ = write!(out, ", stopped: {why}");
+    }
+    out
+}
+
+/// The versions that an engine holds of user keys, in order.
+pub fn versions(engine: &dyn Engine) -> Vec<String> {
+    let mut lines = Vec::new();
+    engine::visit(engine, Space::Versions, &[b'a'], &[0xff], |key, bytes| {
+        let (key, at) = keys::parse_version(key)?;
+        let shown = if bytes[0] == 0 { "deleted".into() } else { value(&bytes[1..]) };
+        lines.push(format!("{key}@{} = {shown}", timestamp(at)));
+        Ok(true)
+    })
+    .expect("memory does not fail");
+    lines
+}
