@@ -91,11 +91,17 @@ pub struct World {
     pub trace: Trace,
     /// Called when a node's process has started, to give it work.
     on_start: Box<dyn FnMut(usize, &Db) -> Vec<BoxFuture<'static, ()>>>,
+    /// Splits a range of the workload, chosen by a random number.
+    on_split: Box<dyn Fn(Db, u64) -> BoxFuture<'static, ()>>,
 }
 
 impl World {
     /// A cluster at time zero. `on_start` gives each starting process its tasks.
-    pub fn new(options: Options, on_start: impl FnMut(usize, &Db) -> Vec<BoxFuture<'static, ()>> + 'static) -> World {
+    pub fn new(
+        options: Options,
+        on_start: impl FnMut(usize, &Db) -> Vec<BoxFuture<'static, ()>> + 'static,
+        on_split: impl Fn(Db, u64) -> BoxFuture<'static, ()> + 'static,
+    ) -> World {
         let seed = options.seed;
         let cluster = ClusterOptions {
             nodes: options.nodes,
@@ -114,6 +120,7 @@ impl World {
             rng: Rng::new(seed, "world"),
             trace: Trace::default(),
             on_start: Box::new(on_start),
+            on_split: Box::new(on_split),
             options,
         };
         for (at, fault) in world.options.faults.0.clone() {
@@ -363,9 +370,8 @@ impl World {
     /// Splits some range at a key of the workload, through some node.
     fn split(&mut self, key: u64) {
         let Some((node, db)) = (0..self.nodes.len()).find_map(|n| self.db(n).map(|db| (n, db))) else { return };
-        let key = crate::workload::bank::account_key(key % crate::workload::bank::ACCOUNTS);
-        let task = async move { drop(server::kv::Kv::split(&db, &key).await) };
-        self.executor.spawn(node, Box::pin(task));
+        let task = (self.on_split)(db, key);
+        self.executor.spawn(node, task);
     }
 
     /// Ends all faults: everybody runs, hears everybody, and syncs.

@@ -10,6 +10,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use proto::{Key, Span, Timestamp, codec, keyspace};
 use server::kv::{BeginOptions, Db, Error, Isolation, Kv, Lock, ScanOptions, Transaction};
+use server::sql::Session;
+
+use super::sql_bank;
 
 /// Accounts, each with so much at first.
 pub const ACCOUNTS: u64 = 12;
@@ -22,6 +25,19 @@ pub fn account_key(account: u64) -> Key {
 
 fn ledger_key(transfer: u64) -> Key {
     Key([&[keyspace::APPLICATION], b"ledger/".as_slice(), &transfer.to_be_bytes()].concat())
+}
+
+/// Splits the accounts at one of them.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn split(db: &Db, layer: Layer, account: u64) -> Result<(), Error> {
+    if layer == Layer::Sql {
+        let mut session = sql_bank::session(&sql_bank::open(db));
+        let text = format!("ALTER TABLE accounts SPLIT AT VALUES ({account})");
+        return sql_bank::run(&mut session, &text, &[]).await.map(drop).map_err(|e| explained(&e));
+    }
+    db.split(&account_key(account)).await
 }
 
 fn accounts_span() -> Span {
@@ -72,19 +88,55 @@ pub struct History {
     pub retries: u64,
 }
 
+/// Through which layer the clients speak to the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layer {
+    /// Transactions over keys.
+    #[default]
+    Keys,
+    /// Statements of a SQL session.
+    Sql,
+}
+
 /// The bank's clients.
 #[derive(Clone, Default)]
 pub struct Bank {
+    pub layer: Layer,
     pub history: Arc<Mutex<History>>,
     stopped: Arc<Mutex<bool>>,
 }
 
+/// What one client has: a gateway, and a session if it speaks SQL.
+struct Desk {
+    db: Db,
+    session: Option<Session>,
+}
+
+impl Desk {
+    fn open(db: &Db, layer: Layer) -> Desk {
+        let session = (layer == Layer::Sql).then(|| sql_bank::session(&sql_bank::open(db)));
+        Desk { db: db.clone(), session }
+    }
+}
+
+/// What an SQL error means; what no fault explains is called corrupt here.
+fn explained(error: &server::sql::Error) -> Error {
+    sql_bank::cause(error).unwrap_or_else(|| Error::Corrupt(format!("{} {}", error.sqlstate, error.message)))
+}
+
 impl Bank {
+    pub fn new(layer: Layer) -> Bank {
+        Bank { layer, ..Bank::default() }
+    }
+
     /// Writes the accounts' first balances.
     ///
     /// # Errors
     /// Whatever the database says.
-    pub async fn load(db: &Db) -> Result<(), Error> {
+    pub async fn load(db: &Db, layer: Layer) -> Result<(), Error> {
+        if layer == Layer::Sql {
+            return sql_bank::load(&sql_bank::open(db)).await.map_err(|e| explained(&e));
+        }
         let mut txn = db.begin(BeginOptions::default()).await?;
         for account in 0..ACCOUNTS {
             txn.put(account_key(account), codec::encode(&BALANCE))?;
@@ -118,6 +170,7 @@ impl Bank {
     }
 
     async fn transfer_on_and_on(&self, db: &Db) {
+        let mut desk = Desk::open(db, self.layer);
         let now = || db.monotonic().as_nanos() as u64;
         while !self.is_stopped() {
             let transfer = self.with(|h| {
@@ -126,7 +179,7 @@ impl Bank {
             });
             let started = now();
             self.with(|h| h.open.insert(transfer, started));
-            let ending = self.transfer(db, transfer).await;
+            let ending = self.transfer(&mut desk, transfer).await;
             let ended = now();
             self.with(|h| {
                 h.open.remove(&transfer);
@@ -136,14 +189,14 @@ impl Bank {
         }
     }
 
-    async fn transfer(&self, db: &Db, transfer: u64) -> Ending {
+    async fn transfer(&self, desk: &mut Desk, transfer: u64) -> Ending {
         let mut options = BeginOptions::default();
         loop {
-            match self.try_transfer(db, transfer, &mut options).await {
+            match self.try_transfer(desk, transfer, &mut options).await {
                 Ok(timestamp) => return Ending::Committed { timestamp },
                 Err(Error::Retry(_)) => {
                     self.with(|h| h.retries += 1);
-                    db.sleep(Duration::from_micros(db.random() as u64 % 5_000)).await;
+                    desk.db.sleep(Duration::from_micros(desk.db.random() as u64 % 5_000)).await;
                 }
                 Err(Error::OutcomeUnknown { .. }) => return Ending::Unknown,
                 Err(Error::Unavailable(_)) => return Ending::Failed,
@@ -155,13 +208,22 @@ impl Bank {
         }
     }
 
-    async fn try_transfer(&self, db: &Db, transfer: u64, options: &mut BeginOptions) -> Result<Timestamp, Error> {
+    async fn try_transfer(&self, desk: &mut Desk, transfer: u64, options: &mut BeginOptions) -> Result<Timestamp, Error> {
+        let db = desk.db.clone();
         let dice = db.random();
         // Some transfers lock, some rely on validation alone.
         let lock = if dice & 1 == 0 { Lock::Exclusive } else { Lock::None };
         let from = (dice >> 8) as u64 % ACCOUNTS;
         let to = (from + 1 + (dice >> 40) as u64 % (ACCOUNTS - 1)) % ACCOUNTS;
         let amount = 1 + (dice >> 72) as i64 % 10;
+        if let Some(session) = &mut desk.session {
+            let result = sql_bank::transfer(session, transfer, (from, to, amount), lock == Lock::Exclusive).await;
+            if result.is_err() {
+                // Whatever it answers: the transaction is over.
+                let _ = sql_bank::run(session, "ROLLBACK", &[]).await;
+            }
+            return result.map_err(|e| explained(&e));
+        }
         let mut txn = db.begin(BeginOptions { isolation: Isolation::Serializable, ..options.clone() }).await?;
         options.priority = Some(txn.priority());
         let mut balances = Vec::new();
@@ -178,7 +240,7 @@ impl Bank {
     async fn audit_on_and_on(&self, db: &Db) {
         while !self.is_stopped() {
             let started = db.monotonic().as_nanos() as u64;
-            match Bank::audit(db).await {
+            match Bank::audit(db, self.layer).await {
                 Ok((timestamp, accounts, total)) => {
                     let ended = db.monotonic().as_nanos() as u64;
                     self.with(|h| h.audits.push(Audit { started, ended, timestamp, accounts, total }));
@@ -194,7 +256,11 @@ impl Bank {
     ///
     /// # Errors
     /// Whatever the database says.
-    pub async fn audit(db: &Db) -> Result<(Timestamp, u64, i64), Error> {
+    pub async fn audit(db: &Db, layer: Layer) -> Result<(Timestamp, u64, i64), Error> {
+        if layer == Layer::Sql {
+            let mut session = sql_bank::session(&sql_bank::open(db));
+            return sql_bank::audit(&mut session).await.map_err(|e| explained(&e));
+        }
         let mut txn = db.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
         let rows = scan_all(txn.as_mut(), accounts_span(), 5).await?;
         let mut total = 0;
@@ -209,7 +275,11 @@ impl Bank {
     ///
     /// # Errors
     /// Whatever the database says.
-    pub async fn ledger(db: &Db) -> Result<Vec<u64>, Error> {
+    pub async fn ledger(db: &Db, layer: Layer) -> Result<Vec<u64>, Error> {
+        if layer == Layer::Sql {
+            let mut session = sql_bank::session(&sql_bank::open(db));
+            return sql_bank::ledger(&mut session).await.map_err(|e| explained(&e));
+        }
         let mut txn = db.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
         let rows = scan_all(txn.as_mut(), ledger_span(), 1000).await?;
         let prefix = ledger_key(0).0.len() - 8;
