@@ -32,6 +32,16 @@ pub struct Options {
     /// Nanoseconds that a sync takes.
     pub sync_min: u64,
     pub sync_max: u64,
+    pub planted: Planted,
+}
+
+/// Faults that the database does not promise to survive, planted to see whether the judges notice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Planted {
+    /// Disks say that they have synced long before they have.
+    pub lying_disks: bool,
+    /// The first node believes in a read window that its successors do not know of.
+    pub longer_window: Option<Duration>,
 }
 
 impl Options {
@@ -46,6 +56,7 @@ impl Options {
             faults: FaultPlan::default(),
             sync_min: 100_000,
             sync_max: 1_000_000,
+            planted: Planted::default(),
         }
     }
 }
@@ -55,6 +66,9 @@ enum Happening {
     Tick { node: usize, life: u64 },
     Synced { node: usize, life: u64, number: u64, flush: bool },
     Flushed { node: usize, life: u64, number: u64 },
+    /// By a disk that lies: it has said so, and now it is so.
+    SaidSynced { node: usize, life: u64, number: u64 },
+    Kept { node: usize, life: u64, number: u64 },
     Restart { node: usize },
     Heal { from: usize, to: usize },
     Fault(Fault),
@@ -108,6 +122,7 @@ impl World {
             seed,
             knobs: Arc::new(options.knobs.clone()),
             max_error: options.max_error,
+            first_window: options.planted.longer_window,
         };
         let mut world = World {
             nodes: (0..options.nodes).map(|index| Node::new(index, &cluster)).collect(),
@@ -266,6 +281,12 @@ impl World {
                 self.nodes[node].disk.engine.flush();
                 self.step(node, Event::Flushed(number));
             }
+            Happening::SaidSynced { node, life, number } if self.nodes[node].life == life => {
+                self.step(node, Event::Synced(number));
+            }
+            Happening::Kept { node, life, number } if self.nodes[node].life == life => {
+                self.nodes[node].disk.synced(number);
+            }
             Happening::Restart { node } if self.nodes[node].process.is_none() => self.start(node),
             Happening::Heal { from, to } => self.net.set_cut(from, to, false),
             Happening::Fault(fault) => self.strike(fault),
@@ -306,6 +327,11 @@ impl World {
                 self.nodes[node].disk.append(number, &frame);
                 let sync = self.rng.between(self.options.sync_min, self.options.sync_max);
                 let at = (now + sync).max(self.nodes[node].stalled_until);
+                if self.options.planted.lying_disks {
+                    const LATE: u64 = 300_000_000;
+                    self.schedule(1_000, Happening::SaidSynced { node, life, number });
+                    return self.schedule_at(at + LATE, Happening::Kept { node, life, number });
+                }
                 self.schedule_at(at, Happening::Synced { node, life, number, flush: flush_first });
             }
             Effect::Flush { number } => {
@@ -395,7 +421,10 @@ impl Happening {
     fn concerns(&self) -> Option<usize> {
         match self {
             Happening::Deliver { to, .. } => Some(*to),
-            Happening::Tick { node, .. } | Happening::Synced { node, .. } | Happening::Flushed { node, .. } => Some(*node),
+            Happening::Tick { node, .. }
+            | Happening::Synced { node, .. }
+            | Happening::SaidSynced { node, .. }
+            | Happening::Flushed { node, .. } => Some(*node),
             _ => None,
         }
     }
