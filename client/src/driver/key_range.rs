@@ -7,8 +7,8 @@ use proto::v1::key_range_client::KeyRangeClient;
 use tonic::transport::Channel;
 
 use super::error::{Error, Result, describe_status};
-use super::nodes::{MESSAGE_BYTES_MAX, is_connection_loss};
 use super::lent::{Lent, lend_to};
+use super::nodes::{MESSAGE_BYTES_MAX, is_connection_loss};
 use super::pool::Pool;
 use super::retry::Attempts;
 use super::{Isolation, TransactionOptions};

@@ -189,7 +189,7 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
     pub(super) fn forget_statements(&mut self, text: &str) {
         let mut words = text.split(|c: char| c.is_whitespace() || c == ';').filter(|word| !word.is_empty());
         let first = words.next().unwrap_or_default();
-        let last = words.last().unwrap_or_default();
+        let last = words.next_back().unwrap_or_default();
         if first.eq_ignore_ascii_case("DISCARD") {
             self.statements.clear();
             self.portals.clear();

@@ -61,8 +61,13 @@ pub struct Portal {
 enum Progress {
     Ready,
     /// Rows that have not been asked for.
-    Suspended { rows: VecDeque<Vec<Datum>>, completion: Box<Completion> },
-    Done { tag: String },
+    Suspended {
+        rows: VecDeque<Vec<Datum>>,
+        completion: Box<Completion>,
+    },
+    Done {
+        tag: String,
+    },
 }
 
 impl Portal {

@@ -30,11 +30,8 @@ impl Node {
 
     pub async fn with_handle_limits(handle_limits: HandleLimits) -> Node {
         let slow_splits = Arc::new(AtomicBool::new(false));
-        let real_time = RealTime {
-            memory: MemoryKv::default(),
-            started: Instant::now(),
-            slow_splits: slow_splits.clone(),
-        };
+        let real_time =
+            RealTime { memory: MemoryKv::default(), started: Instant::now(), slow_splits: slow_splits.clone() };
         let kv: Arc<dyn Kv> = Arc::new(real_time);
         let sql = Sql::new(kv.clone(), Limits::default());
         let pg_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

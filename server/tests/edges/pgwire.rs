@@ -25,7 +25,8 @@ async fn accounts(node: &Node) -> Client {
 async fn statements_are_prepared_and_run_in_binary() {
     let node = Node::start().await;
     let mut client = accounts(&node).await;
-    let statement = client.prepare("SELECT id, balance, balance > 60 AS rich FROM accounts WHERE id = $1").await.unwrap();
+    let statement =
+        client.prepare("SELECT id, balance, balance > 60 AS rich FROM accounts WHERE id = $1").await.unwrap();
     assert_eq!(statement.columns()[2].name(), "rich");
     let row = client.query_one(&statement, &[&1i64]).await.unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, bool>(2)), (1, 100, true));

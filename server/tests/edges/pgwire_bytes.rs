@@ -89,7 +89,9 @@ async fn the_greeting_tells_what_drivers_look_for() {
             .filter(|(kind, _)| *kind == b'S')
             .map(|(_, body)| String::from_utf8(body.clone()).unwrap().trim_end_matches('\0').replace('\0', "="))
             .collect();
-        for expected in ["server_version=15.0", "client_encoding=UTF8", "standard_conforming_strings=on", "TimeZone=UTC"] {
+        for expected in
+            ["server_version=15.0", "client_encoding=UTF8", "standard_conforming_strings=on", "TimeZone=UTC"]
+        {
             assert!(parameters.iter().any(|p| p == expected), "{expected} is not among {parameters:?}");
         }
         assert!(greeting.iter().any(|(kind, body)| *kind == b'K' && body.len() == 8));
