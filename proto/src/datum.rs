@@ -185,10 +185,7 @@ pub enum Datum {
     Float8(#[n(0)] f64),
     /// The scale of the decimal is its display scale and never negative.
     #[n(6)]
-    Numeric(
-        #[cbor(n(0), encode_with = "decimal::encode", decode_with = "decimal::decode")]
-        BigDecimal,
-    ),
+    Numeric(#[cbor(n(0), encode_with = "decimal::encode", decode_with = "decimal::decode")] BigDecimal),
     #[n(7)]
     Text(#[n(0)] String),
     #[n(8)]
@@ -200,10 +197,7 @@ pub enum Datum {
     #[n(10)]
     Date(#[n(0)] i32),
     #[n(11)]
-    Uuid(
-        #[cbor(n(0), encode_with = "encode_u128", decode_with = "decode_u128")]
-        u128,
-    ),
+    Uuid(#[cbor(n(0), encode_with = "encode_u128", decode_with = "decode_u128")] u128),
 }
 
 impl Datum {

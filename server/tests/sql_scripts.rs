@@ -1,6 +1,7 @@
 //! Golden scripts of SQL, run on the in-memory key-value layer.
 //!
-//! A line `c1:> SELECT 1` runs a statement in the session `c1`; without a prefix the session is called `main`. What is
+//! A line `c1:> SELECT 1` runs a statement in the session `c1`; without a prefix the session is called `main`. Sessions
+//! whose names begin with `other` are sessions of a second node, with a catalog cache of its own. What is
 //! shown is rows, then the completion tag and what else there is to tell of it; for an error its SQLSTATE, position,
 //! message, detail and hint. Other commands:
 //!
@@ -10,7 +11,7 @@
 //! block "A; B"              runs a query string as one block
 //! cancel "SELECT ..."       pulls one batch of a result and drops it
 //! ops                       shows the calls of the key-value layer since the last `ops`
-//! conflict wounded ...      lets the next commits that write fail
+//! conflict wounded/3 ...    lets the next commits that write fail
 //! advance 3                 lets so many seconds pass
 //! status                    shows the session's status
 //! rows                      counts the keys of all tables
@@ -35,14 +36,16 @@ fn run(path: &std::path::Path) {
     let kv = MemoryKv::default();
     // Small batches and little memory, so that short scripts reach the edges.
     let limits = Limits { batch_rows_max: 8, operator_bytes_max: 64 << 10, ..Limits::default() };
-    let sql = Sql::new(Arc::new(kv.clone()), limits);
-    let mut runner = SqlRunner { kv, sql, sessions: BTreeMap::new() };
+    let sql = Sql::new(Arc::new(kv.clone()), limits.clone());
+    let other = Sql::new(Arc::new(kv.clone()), limits);
+    let mut runner = SqlRunner { kv, sql, other, sessions: BTreeMap::new() };
     goldenscript::run(&mut runner, path).expect("the script runs as written");
 }
 
 struct SqlRunner {
     kv: MemoryKv,
     sql: Arc<Sql>,
+    other: Arc<Sql>,
     sessions: BTreeMap<String, Session>,
 }
 
@@ -51,7 +54,7 @@ type Output = Result<String, Box<dyn StdError>>;
 impl SqlRunner {
     fn session(&mut self, context: &Context) -> &mut Session {
         let name = context.prefix.clone().unwrap_or_else(|| "main".to_string());
-        let sql = self.sql.clone();
+        let sql = if name.starts_with("other") { self.other.clone() } else { self.sql.clone() };
         self.sessions.entry(name).or_insert_with(|| {
             let text = |s: &str| s.to_string();
             sql.session(SessionOptions {
@@ -89,8 +92,7 @@ impl SqlRunner {
             let statement = statements.first().ok_or("there is no statement")?;
             let prepared = session.prepare(statement, &[]).await.map_err(report)?;
             let parameters: Vec<String> = prepared.parameters.iter().map(ToString::to_string).collect();
-            let columns: Vec<String> =
-                prepared.columns.iter().map(|c| format!("{} {}", c.name, c.data_type)).collect();
+            let columns: Vec<String> = prepared.columns.iter().map(|c| format!("{} {}", c.name, c.data_type)).collect();
             Ok(format!("parameters: {}\ncolumns: {}", parameters.join(", "), columns.join(", ")))
         })
     }
@@ -180,8 +182,10 @@ impl Runner for SqlRunner {
             "cancel" => self.cancel(context, &first),
             "ops" => Ok(self.kv.take_operations().join(" ")),
             "conflict" => {
-                let reasons = args.iter().map(|a| reason(a)).collect::<Result<Vec<_>, _>>()?;
-                self.kv.fail_commits(reasons);
+                for arg in &args {
+                    let (name, times) = arg.split_once('/').unwrap_or((arg, "1"));
+                    self.kv.fail_commits(std::iter::repeat_n(reason(name)?, times.parse()?));
+                }
                 Ok(String::new())
             }
             "advance" => {

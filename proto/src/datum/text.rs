@@ -128,9 +128,7 @@ fn date_error(data_type: DataType, input: &str, error: calendar::DateError) -> I
         calendar::DateError::Syntax => {
             ("22007", format!("invalid input syntax for type {}: \"{}\"", data_type.name(), shorten(input)))
         }
-        calendar::DateError::Field => {
-            ("22008", format!("date/time field value out of range: \"{}\"", shorten(input)))
-        }
+        calendar::DateError::Field => ("22008", format!("date/time field value out of range: \"{}\"", shorten(input))),
         calendar::DateError::Range => ("22008", format!("{} out of range: \"{}\"", data_type.name(), shorten(input))),
     };
     InputError { sqlstate, message }

@@ -22,8 +22,8 @@
 //! meanwhile reads rows that disappear under it; and clocks of two nodes that run so differently that the
 //! margin is exceeded within a lease would let a write into a dropped table be acknowledged.
 //!
-//! If the node that drops a table crashes before it has deleted the rows, the record under `03 04` is left, and
-//! [`Catalog::finish_drops`], which a node calls when it starts, goes on.
+//! If the node that drops a table crashes before it has deleted the rows, or cannot reach them, the record under
+//! `03 04` is left, and [`Catalog::finish_drops`], which a node calls when it starts, goes on.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -92,16 +92,30 @@ impl Catalog {
         if let Some(table) = self.cached(name, now) {
             return Ok(Some(table));
         }
-        let mut txn = self.kv.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
-        let found = read(&mut *txn, name).await?;
-        txn.reveal().await?;
-        txn.rollback().await;
+        let found = self.read_alone(name).await?;
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         match &found {
             Some(table) => cache.insert(name.to_string(), Cached { table: table.clone(), read_at: now }),
             None => cache.remove(name),
         };
         Ok(found)
+    }
+
+    /// Reads a descriptor in a transaction of its own, which is begun again when it has to be.
+    async fn read_alone(&self, name: &str) -> Result<Option<Arc<Table>>> {
+        let mut attempts = 1;
+        loop {
+            let mut txn = self.kv.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
+            match read(&mut *txn, name).await {
+                Ok(found) => {
+                    txn.reveal().await?;
+                    txn.rollback().await;
+                    return Ok(found);
+                }
+                Err(error) if error.conflict().is_some() && attempts < self.limits.attempts_max => attempts += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// A table from the cache, if its lease still lasts.
@@ -180,6 +194,9 @@ impl Catalog {
 
     /// A key in SQL terms, as far as the cached descriptors go: `row (id)=(1) of table "accounts"`.
     pub fn describe_key(&self, key: &Key) -> String {
+        if let [keyspace::CATALOG, BY_NAME, name @ ..] = key.as_bytes() {
+            return format!("the definition of table \"{}\"", String::from_utf8_lossy(name));
+        }
         let raw = || format!("key {key}");
         let Some((id, primary_key)) = split_row_key(key) else { return raw() };
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
@@ -243,7 +260,7 @@ pub async fn create(txn: &mut dyn Transaction, mut descriptor: TableDescriptor) 
     let found = txn.get(&[name_key.clone(), counter.clone()], Lock::Exclusive).await?;
     if matches!(found.first(), Some(Some(_))) {
         let message = format!("relation \"{}\" already exists", descriptor.name);
-        return Err(Error::new(state::DUPLICATE_TABLE, message).revealing());
+        return Err(Error::new(state::DUPLICATE_TABLE, message));
     }
     descriptor.id = match found.get(1) {
         Some(Some(bytes)) => read_id(bytes)?,

@@ -78,8 +78,6 @@ pub struct Report {
     pub table: Option<String>,
     pub column: Option<String>,
     pub constraint: Option<String>,
-    /// Whether the error tells something of stored data, so that it may leave only under the reply rule.
-    pub reveals_data: bool,
     /// The key-value error behind it.
     pub cause: Option<kv::Error>,
 }
@@ -98,7 +96,6 @@ impl Error {
             table: None,
             column: None,
             constraint: None,
-            reveals_data: false,
             cause: None,
         }))
     }
@@ -126,12 +123,6 @@ impl Error {
     /// Sets the position, unless a more precise one is known already.
     pub fn at(mut self, position: Option<usize>) -> Error {
         self.position = self.position.or(position);
-        self
-    }
-
-    /// Marks an error that tells something of stored data.
-    pub fn revealing(mut self) -> Error {
-        self.reveals_data = true;
         self
     }
 
@@ -174,9 +165,7 @@ impl From<kv::Error> for Error {
                 format!("could not serialize access ({})", conflict.reason.name()),
             ),
             kv::Error::Limit(what) => Error::new(state::PROGRAM_LIMIT_EXCEEDED, what.clone()),
-            kv::Error::ReadOnly => {
-                Error::new(state::READ_ONLY_TRANSACTION, "cannot write in a read-only transaction")
-            }
+            kv::Error::ReadOnly => Error::new(state::READ_ONLY_TRANSACTION, "cannot write in a read-only transaction"),
             kv::Error::Unavailable(why) => Error::new(state::CANNOT_CONNECT_NOW, why.clone())
                 .hint("Nothing of it has taken effect. Trying again later may help."),
             kv::Error::OutcomeUnknown { txn, detail } => {

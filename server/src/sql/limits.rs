@@ -48,7 +48,7 @@ impl Default for Limits {
             batch_rows_max: 1024,
             batch_bytes_max: 1 << 20,
             operator_bytes_max: 64 << 20,
-            points_max: 1024,
+            points_max: 10_000,
             columns_max: 1600,
             attempts_max: 64,
             attempts_at_once: 4,

@@ -164,10 +164,8 @@ fn check_depth(tokens: &[TokenWithSpan], limits: &Limits, locator: &Locator) -> 
             _ => here += 1,
         }
         if depth + here > limits.expression_depth_max {
-            let message = format!(
-                "the statement may nest more than {} operations at this point",
-                limits.expression_depth_max
-            );
+            let message =
+                format!("the statement may nest more than {} operations at this point", limits.expression_depth_max);
             return Err(Error::new(state::STATEMENT_TOO_COMPLEX, message)
                 .hint("Use IN lists instead of long chains of OR, and fewer nested expressions.")
                 .at(locator.position(token.span)));
@@ -209,8 +207,9 @@ fn syntax_error(error: ParserError, locator: &Locator) -> Error {
         None => (what, None),
     };
     let error = match found {
-        Some("EOF") => Error::new(state::SYNTAX_ERROR, "syntax error at end of input")
-            .at(Some(locator.text.chars().count() + 1)),
+        Some("EOF") => {
+            Error::new(state::SYNTAX_ERROR, "syntax error at end of input").at(Some(locator.text.chars().count() + 1))
+        }
         Some(token) => Error::new(state::SYNTAX_ERROR, format!("syntax error at or near \"{token}\"")),
         None => Error::new(state::SYNTAX_ERROR, format!("syntax error: {what}")),
     };

@@ -140,8 +140,7 @@ impl Table {
         let message =
             format!("duplicate key value violates unique constraint \"{}\"", self.descriptor.primary_key_name);
         let mut error = Error::new(state::UNIQUE_VIOLATION, message)
-            .detail(format!("Key {} already exists.", self.describe_key(row)))
-            .revealing();
+            .detail(format!("Key {} already exists.", self.describe_key(row)));
         error.table = Some(self.descriptor.name.clone());
         error.constraint = Some(self.descriptor.primary_key_name.clone());
         error

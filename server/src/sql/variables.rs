@@ -97,8 +97,7 @@ static DEFINITIONS: &[Definition] = &[
 
 fn definition(name: &str) -> Result<&'static Definition> {
     DEFINITIONS.iter().find(|d| d.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
-        let error =
-            Error::new(state::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\""));
+        let error = Error::new(state::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\""));
         match similar(&name.to_lowercase(), DEFINITIONS.iter().map(|d| d.name)) {
             Some(known) => error.hint(format!("Perhaps you meant \"{known}\".")),
             None => error,
@@ -140,7 +139,7 @@ impl Variables {
     /// Sets a variable.
     ///
     /// # Errors
-    /// `42704` unknown, `22023` not a value for it, `0A000` a value that is not implemented, `55P02`-like refusals.
+    /// `42704` unknown, `22023` not a value for it, `0A000` a value that is not implemented, `55P02` fixed.
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
         let definition = definition(name)?;
         let value = checked(definition, value)?;
@@ -182,9 +181,8 @@ impl Variables {
 
 fn checked(definition: &Definition, value: &str) -> Result<String> {
     let name = definition.name;
-    let invalid = || {
-        Error::new(state::INVALID_PARAMETER, format!("invalid value for parameter \"{name}\": \"{value}\""))
-    };
+    let invalid =
+        || Error::new(state::INVALID_PARAMETER, format!("invalid value for parameter \"{name}\": \"{value}\""));
     match definition.kind {
         Kind::Free => Ok(value.to_string()),
         Kind::Fixed => Err(Error::new("55P02", format!("parameter \"{name}\" cannot be changed"))),

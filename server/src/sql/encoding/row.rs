@@ -20,7 +20,8 @@ fn key_suffices(data_type: DataType) -> bool {
 /// The value to store under a row's key.
 pub fn encode(table: &Table, row: &[Datum]) -> Vec<u8> {
     assert_eq!(row.len(), table.columns().len(), "a row has a value for each column");
-    let stored = |i: usize| !row[i].is_null() && !(table.is_key(i) && key_suffices(table.columns()[i].data_type));
+    let in_key = |i: usize| table.is_key(i) && key_suffices(table.columns()[i].data_type);
+    let stored = |i: usize| !row[i].is_null() && !in_key(i);
     let count = (0..row.len()).filter(|&i| stored(i)).count();
     let mut e = Encoder::new(Vec::with_capacity(16 + 12 * count));
     // Encoding into memory cannot fail.
@@ -60,6 +61,9 @@ pub fn decode(table: &Table, row_key: &Key, value: &[u8]) -> Result<Vec<Datum>> 
     for (&ordinal, data_type) in table.key_ordinals().iter().zip(table.key_types()) {
         row[ordinal] = key::decode(data_type, &mut primary_key)?;
     }
+    if !primary_key.is_empty() {
+        return Err(damaged(table, row_key, "its key is too long"));
+    }
     read_values(table, value, &mut row).map_err(|e| damaged(table, row_key, &e.to_string()))?;
     Ok(row)
 }
@@ -68,11 +72,7 @@ fn damaged(table: &Table, key: &Key, what: &str) -> Error {
     Error::corrupt(format!("a row of table \"{}\" at key {key} cannot be read: {what}", table.name()))
 }
 
-fn read_values(
-    table: &Table,
-    value: &[u8],
-    row: &mut [Datum],
-) -> std::result::Result<(), minicbor::decode::Error> {
+fn read_values(table: &Table, value: &[u8], row: &mut [Datum]) -> std::result::Result<(), minicbor::decode::Error> {
     let mut d = Decoder::new(value);
     let count = d.map()?.ok_or_else(|| minicbor::decode::Error::message("a map of unknown length"))?;
     let mut expected = 0;
@@ -189,5 +189,21 @@ mod tests {
         ]);
         let back = decode(&new, &key::row_key(&old, &row), &encode(&old, &row)).unwrap();
         assert_eq!(back, [Datum::Numeric(1.into()), Datum::Text("x".to_string()), Datum::Int4(4), Datum::Null]);
+    }
+
+    /// What is on disk must be read by all later versions: if this fails, the format has changed.
+    #[test]
+    fn the_stored_format_is_fixed() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let row = vec![
+            Datum::Numeric("-12.50".parse().unwrap()),
+            Datum::Text("a\0b".to_string()),
+            Datum::Float8(1.5),
+            Datum::Null,
+            Datum::Int4(-7),
+        ];
+        let table = wide();
+        assert_eq!(hex(key::row_key(&table, &row).as_bytes()), "0400000000000000076100ff620001017ffffffdf2ccff");
+        assert_eq!(hex(&encode(&table, &row)), "a30182023904e103fb3ff80000000000000526");
     }
 }

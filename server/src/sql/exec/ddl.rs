@@ -37,7 +37,7 @@ pub async fn drop_one(txn: &mut dyn Transaction, name: &str, if_exists: bool) ->
             Ok(Some(table))
         }
         None if if_exists => Ok(None),
-        None => Err(Error::new(state::UNDEFINED_TABLE, format!("table \"{name}\" does not exist")).revealing()),
+        None => Err(Error::new(state::UNDEFINED_TABLE, format!("table \"{name}\" does not exist"))),
     }
 }
 

@@ -46,13 +46,24 @@ pub(super) enum Own {
     Start,
     Done,
     /// What is left to scan, and the size of the next page.
-    Scan { rest: Span, page: usize },
+    Scan {
+        rest: Span,
+        page: usize,
+    },
     /// Rows that are ready.
     Ready(VecDeque<Row>),
-    Limit { skip: usize, left: usize },
-    Distinct { seen: BTreeSet<Vec<Sorted>>, bytes: usize },
+    Limit {
+        skip: usize,
+        left: usize,
+    },
+    Distinct {
+        seen: BTreeSet<Vec<Sorted>>,
+        bytes: usize,
+    },
     /// The batch size that a filter asks for.
-    Filter { page: usize },
+    Filter {
+        page: usize,
+    },
 }
 
 impl State {
@@ -196,7 +207,10 @@ async fn bounded<'b>(
 ) -> Result<Option<Vec<Row>>> {
     let (mut skip, mut left) = match own {
         Own::Limit { skip, left } => (*skip, *left),
-        _ => (count_of(offset, "OFFSET", &cx.eval)?.unwrap_or(0), count_of(limit, "LIMIT", &cx.eval)?.unwrap_or(usize::MAX)),
+        _ => (
+            count_of(offset, "OFFSET", &cx.eval)?.unwrap_or(0),
+            count_of(limit, "LIMIT", &cx.eval)?.unwrap_or(usize::MAX),
+        ),
     };
     loop {
         if left == 0 {

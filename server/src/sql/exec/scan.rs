@@ -122,7 +122,8 @@ pub(super) async fn page(
         size = size.clamp(1, cx.limits.batch_rows_max);
         let options = ScanOptions { rows_max: size, bytes_max: cx.limits.batch_bytes_max, reverse };
         let found = cx.txn.scan(&rest, options).await?;
-        let rows = found.rows.iter().map(|(key, value)| row::decode(table, key, value)).collect::<Result<Vec<Row>>>()?;
+        let rows =
+            found.rows.iter().map(|(key, value)| row::decode(table, key, value)).collect::<Result<Vec<Row>>>()?;
         match found.resume {
             Some(resume) => {
                 size = size.saturating_mul(2);

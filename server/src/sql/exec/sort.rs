@@ -14,12 +14,7 @@ use super::{Context, Own, Row, State, check_memory, pull, row_memory};
 ///
 /// # Errors
 /// Those of the input and of evaluation; `53200`.
-pub async fn run<'b>(
-    input: &Node,
-    keys: &[SortKey],
-    below: &mut State,
-    cx: &mut Context<'b>,
-) -> Result<VecDeque<Row>> {
+pub async fn run<'b>(input: &Node, keys: &[SortKey], below: &mut State, cx: &mut Context<'b>) -> Result<VecDeque<Row>> {
     let mut rows: Vec<(Row, Row)> = Vec::new();
     let mut bytes = 0;
     let goal = cx.limits.batch_rows_max;

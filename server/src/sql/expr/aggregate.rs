@@ -36,10 +36,9 @@ impl AggregateKind {
     pub fn name(self) -> &'static str {
         match self {
             AggregateKind::Count => "count",
-            AggregateKind::SumNarrow
-            | AggregateKind::SumWide
-            | AggregateKind::SumNumeric
-            | AggregateKind::SumFloat => "sum",
+            AggregateKind::SumNarrow | AggregateKind::SumWide | AggregateKind::SumNumeric | AggregateKind::SumFloat => {
+                "sum"
+            }
             AggregateKind::AverageInteger | AggregateKind::AverageNumeric | AggregateKind::AverageFloat => "avg",
             AggregateKind::Min => "min",
             AggregateKind::Max => "max",
@@ -108,7 +107,9 @@ fn bind_parts(
     let distinct = list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct);
     if let [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Wildcard)] = list.args.as_slice() {
         if name != "count" || distinct {
-            return Err(Error::new(state::UNDEFINED_FUNCTION, format!("function {name}(*) does not exist")).at(position));
+            return Err(
+                Error::new(state::UNDEFINED_FUNCTION, format!("function {name}(*) does not exist")).at(position)
+            );
         }
         let call = AggregateCall { kind: AggregateKind::Count, arg: None, distinct: false, filter };
         return Ok((call, DataType::Int8));
@@ -127,8 +128,8 @@ fn bind_parts(
 fn kind_for(name: &str, arg: DataType) -> Option<(AggregateKind, DataType, DataType)> {
     let base = arg.base();
     let narrow = matches!(base, DataType::Int2 | DataType::Int4);
-    let ordered = types::numeric_rank(base).is_some()
-        || matches!(base, DataType::Text | DataType::Date | DataType::TimestampTz);
+    let ordered =
+        types::numeric_rank(base).is_some() || matches!(base, DataType::Text | DataType::Date | DataType::TimestampTz);
     Some(match (name, base) {
         ("count", _) => (AggregateKind::Count, base, DataType::Int8),
         ("sum", _) if narrow => (AggregateKind::SumNarrow, base, DataType::Int8),

@@ -164,8 +164,7 @@ impl<'a> Binder<'a> {
     /// `42804`.
     pub fn condition(&mut self, typed: Typed, clause: &str) -> Result<Expr> {
         if !matches!(typed.data_type, DataType::Bool | DataType::Unknown) {
-            let message =
-                format!("argument of {clause} must be type boolean, not type {}", typed.data_type.name());
+            let message = format!("argument of {clause} must be type boolean, not type {}", typed.data_type.name());
             return Err(Error::new(state::DATATYPE_MISMATCH, message).at(typed.position));
         }
         Ok(self.coerce(typed, DataType::Bool, CastContext::Implicit)?.expr)
@@ -259,8 +258,7 @@ impl<'a> Binder<'a> {
     }
 
     fn undefined_column(&self, name: &str, position: Option<usize>) -> Error {
-        let error =
-            Error::new(state::UNDEFINED_COLUMN, format!("column \"{name}\" does not exist")).at(position);
+        let error = Error::new(state::UNDEFINED_COLUMN, format!("column \"{name}\" does not exist")).at(position);
         match similar(name, self.scope.columns.iter().map(|c| c.name.as_str())) {
             Some(known) => {
                 let table = self.scope.table.as_deref().unwrap_or("");

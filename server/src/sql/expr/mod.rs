@@ -36,29 +36,77 @@ pub enum Expr {
     /// The result of an aggregate call, before planning puts it into the row.
     Aggregate(usize),
     /// A conversion, which also applies the type's modifiers; explicit ones cut what is too long.
-    Cast { expr: Box<Expr>, to: DataType, explicit: bool },
-    Arithmetic { op: Arithmetic, left: Box<Expr>, right: Box<Expr> },
+    Cast {
+        expr: Box<Expr>,
+        to: DataType,
+        explicit: bool,
+    },
+    Arithmetic {
+        op: Arithmetic,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
     Negate(Box<Expr>),
     BitNot(Box<Expr>),
-    Compare { op: Comparison, left: Box<Expr>, right: Box<Expr> },
+    Compare {
+        op: Comparison,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
     /// `IS [NOT] DISTINCT FROM`.
-    Distinct { left: Box<Expr>, right: Box<Expr>, negated: bool },
+    Distinct {
+        left: Box<Expr>,
+        right: Box<Expr>,
+        negated: bool,
+    },
     And(Vec<Expr>),
     Or(Vec<Expr>),
     Not(Box<Expr>),
-    IsNull { expr: Box<Expr>, negated: bool },
+    IsNull {
+        expr: Box<Expr>,
+        negated: bool,
+    },
     /// `IS [NOT] TRUE`, `FALSE` and (`None`) `UNKNOWN`.
-    IsTruth { expr: Box<Expr>, truth: Option<bool>, negated: bool },
-    Between { expr: Box<Expr>, low: Box<Expr>, high: Box<Expr>, negated: bool },
-    InList { expr: Box<Expr>, list: Vec<Expr>, negated: bool },
-    Like { expr: Box<Expr>, pattern: Box<Expr>, escape: Option<Box<Expr>>, negated: bool, ignore_case: bool },
+    IsTruth {
+        expr: Box<Expr>,
+        truth: Option<bool>,
+        negated: bool,
+    },
+    Between {
+        expr: Box<Expr>,
+        low: Box<Expr>,
+        high: Box<Expr>,
+        negated: bool,
+    },
+    InList {
+        expr: Box<Expr>,
+        list: Vec<Expr>,
+        negated: bool,
+    },
+    Like {
+        expr: Box<Expr>,
+        pattern: Box<Expr>,
+        escape: Option<Box<Expr>>,
+        negated: bool,
+        ignore_case: bool,
+    },
     /// With an operand, the conditions are values to compare it with.
-    Case { operand: Option<Box<Expr>>, arms: Vec<(Expr, Expr)>, otherwise: Option<Box<Expr>> },
+    Case {
+        operand: Option<Box<Expr>>,
+        arms: Vec<(Expr, Expr)>,
+        otherwise: Option<Box<Expr>>,
+    },
     Coalesce(Vec<Expr>),
     NullIf(Box<Expr>, Box<Expr>),
     /// `GREATEST` and `LEAST`.
-    Extreme { list: Vec<Expr>, greatest: bool },
-    Call { function: Function, args: Vec<Expr> },
+    Extreme {
+        list: Vec<Expr>,
+        greatest: bool,
+    },
+    Call {
+        function: Function,
+        args: Vec<Expr>,
+    },
 }
 
 /// An arithmetic operator, by PostgreSQL's symbol.

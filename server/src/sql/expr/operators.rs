@@ -158,9 +158,7 @@ fn concatenate(binder: &mut Binder<'_>, left: Typed, right: Typed) -> Result<Typ
     let (a, b) = (left.data_type.base(), right.data_type.base());
     let bytes = |t| matches!(t, DataType::Bytea | DataType::Unknown);
     let textual = |t| matches!(t, DataType::Text | DataType::Unknown);
-    let (to, function) = if bytes(a) && bytes(b) && a != b {
-        (DataType::Bytea, Function::ConcatBytes)
-    } else if a == DataType::Bytea && b == DataType::Bytea {
+    let (to, function) = if bytes(a) && bytes(b) && (a == DataType::Bytea || b == DataType::Bytea) {
         (DataType::Bytea, Function::ConcatBytes)
     } else if textual(a) || textual(b) {
         (DataType::Text, Function::ConcatTexts)
@@ -347,12 +345,7 @@ fn rows_equal(binder: &mut Binder<'_>, left: &[ast::Expr], right: &[ast::Expr]) 
 ///
 /// # Errors
 /// `0A000` for other comparisons of rows.
-pub fn row_comparison(
-    binder: &mut Binder<'_>,
-    left: &ast::Expr,
-    op: &Op,
-    right: &ast::Expr,
-) -> Result<Option<Typed>> {
+pub fn row_comparison(binder: &mut Binder<'_>, left: &ast::Expr, op: &Op, right: &ast::Expr) -> Result<Option<Typed>> {
     let (ast::Expr::Tuple(left), ast::Expr::Tuple(right)) = (left, right) else { return Ok(None) };
     let expr = match op {
         Op::Eq => rows_equal(binder, left, right)?,
@@ -386,9 +379,5 @@ fn like(
     let text = binder.coerce(text, DataType::Text, CastContext::Implicit)?.expr;
     let pattern = binder.coerce(pattern, DataType::Text, CastContext::Implicit)?.expr;
     let (expr, pattern) = (Box::new(text), Box::new(pattern));
-    Ok(Typed {
-        expr: Expr::Like { expr, pattern, escape, negated, ignore_case },
-        data_type: DataType::Bool,
-        position,
-    })
+    Ok(Typed { expr: Expr::Like { expr, pattern, escape, negated, ignore_case }, data_type: DataType::Bool, position })
 }

@@ -179,9 +179,8 @@ fn choose(name: &str, args: &[Typed]) -> Option<&'static Signature> {
     let mut best: Option<(usize, &Signature)> = None;
     for signature in SIGNATURES.iter().filter(|s| s.name == name) {
         let fits = signature.args.len() == args.len() || (signature.variadic && signature.args.len() <= args.len());
-        let converts = |(arg, to): (&Typed, &DataType)| {
-            types::cast_context(arg.data_type, *to) == Some(CastContext::Implicit)
-        };
+        let converts =
+            |(arg, to): (&Typed, &DataType)| types::cast_context(arg.data_type, *to) == Some(CastContext::Implicit);
         if !fits || !args.iter().zip(signature.args).all(converts) {
             continue;
         }

@@ -170,8 +170,7 @@ fn split_part(text: &str, separator: &str, index: i32) -> Result<String> {
     if separator.is_empty() {
         return Ok(if nth == 0 { text.to_string() } else { String::new() });
     }
-    let part =
-        if index > 0 { text.split(separator).nth(nth) } else { text.rsplit(separator).nth(nth) };
+    let part = if index > 0 { text.split(separator).nth(nth) } else { text.rsplit(separator).nth(nth) };
     Ok(part.unwrap_or("").to_string())
 }
 

@@ -15,13 +15,20 @@ use sqlparser::tokenizer::Token;
 #[derive(Debug)]
 pub enum Extension {
     /// Makes range boundaries at rows with these first values of the primary key.
-    SplitAt { table: ast::ObjectName, rows: Vec<Vec<ast::Expr>> },
-    ShowRanges { table: Option<ast::ObjectName> },
+    SplitAt {
+        table: ast::ObjectName,
+        rows: Vec<Vec<ast::Expr>>,
+    },
+    ShowRanges {
+        table: Option<ast::ObjectName>,
+    },
     ShowClock,
     ShowNodes,
     ShowDatabases,
     ShowTables,
-    ShowColumns { table: ast::ObjectName },
+    ShowColumns {
+        table: ast::ObjectName,
+    },
     ShowTransactionId,
     Abort,
 }
@@ -64,8 +71,7 @@ pub fn parse(parser: &mut Parser<'_>) -> Result<Option<Extension>, ParserError> 
 
 fn show(parser: &mut Parser<'_>) -> Result<Option<Extension>, ParserError> {
     Ok(Some(if words(parser, &["SHOW", "RANGES"]) {
-        let table =
-            if words(parser, &["FROM", "TABLE"]) { Some(parser.parse_object_name(false)?) } else { None };
+        let table = if words(parser, &["FROM", "TABLE"]) { Some(parser.parse_object_name(false)?) } else { None };
         Extension::ShowRanges { table }
     } else if words(parser, &["SHOW", "CLOCK"]) {
         Extension::ShowClock

@@ -67,8 +67,7 @@ pub fn create_table(planner: &Planner<'_>, create: &ast::CreateTable) -> Result<
         columns[place].nullable = false;
     }
     let primary_key = key.iter().map(|&place| columns[place].id).collect();
-    let descriptor =
-        TableDescriptor { id: 0, name, version: 1, columns, primary_key, primary_key_name: key_name };
+    let descriptor = TableDescriptor { id: 0, name, version: 1, columns, primary_key, primary_key_name: key_name };
     Ok(Plan::CreateTable { descriptor, if_not_exists: create.if_not_exists })
 }
 
@@ -244,8 +243,7 @@ pub fn split_at(planner: &mut Planner<'_>, name: &ast::ObjectName, rows: &[Vec<a
     let mut bound: Vec<Vec<Expr>> = Vec::with_capacity(rows.len());
     for row in rows {
         if row.len() > types.len() {
-            let message =
-                format!("SPLIT AT has {} values, but the primary key has {} columns", row.len(), types.len());
+            let message = format!("SPLIT AT has {} values, but the primary key has {} columns", row.len(), types.len());
             return Err(Error::new(state::SYNTAX_ERROR, message));
         }
         let mut values = Vec::with_capacity(row.len());

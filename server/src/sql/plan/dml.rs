@@ -143,6 +143,13 @@ pub fn bind_default(text: &str, to: DataType, limits: &Limits) -> Result<Expr> {
     let aggregates = Aggregates::Refused("DEFAULT expressions");
     let mut binder = Binder::new(&scope, &mut parameters, &locator, limits, aggregates);
     let typed = binder.bind(&expr)?;
+    let from = typed.data_type;
+    if types::cast_context(from, to).is_none_or(|weakest| weakest > CastContext::Assignment) {
+        let message = format!("column is of type {} but default expression is of type {}", to.name(), from.name());
+        return Err(
+            Error::new(state::DATATYPE_MISMATCH, message).hint("You will need to rewrite or cast the expression.")
+        );
+    }
     let bound = binder.coerce(typed, to, CastContext::Assignment)?.expr;
     if !parameters.finish()?.is_empty() {
         return Err(Error::new(state::UNDEFINED_PARAMETER, "there are no parameters in DEFAULT expressions"));
@@ -307,10 +314,8 @@ pub fn delete(planner: &mut Planner<'_>, delete: &ast::Delete) -> Result<(Plan, 
     let ast::FromTable::WithFromKeyword(from) = &delete.from else {
         return Err(Error::new(state::SYNTAX_ERROR, "DELETE needs FROM"));
     };
-    let foreign = !delete.tables.is_empty()
-        || delete.output.is_some()
-        || !delete.order_by.is_empty()
-        || delete.limit.is_some();
+    let foreign =
+        !delete.tables.is_empty() || delete.output.is_some() || !delete.order_by.is_empty() || delete.limit.is_some();
     let [from] = from.as_slice() else { return Err(Error::unsupported("DELETE from several tables")) };
     if foreign {
         return Err(Error::unsupported("this form of DELETE"));

@@ -18,9 +18,8 @@ pub fn lines(plan: &Plan) -> Vec<String> {
         }
         Plan::Update(update) => {
             let names = table_columns(&update.table);
-            let set = |(ordinal, expr): &(usize, Expr)| {
-                format!("{} = {}", names[*ordinal], show::expression(expr, &names))
-            };
+            let set =
+                |(ordinal, expr): &(usize, Expr)| format!("{} = {}", names[*ordinal], show::expression(expr, &names));
             let sets: Vec<String> = update.assignments.iter().map(set).collect();
             let moving = if update.changes_key() { " (moves rows)" } else { "" };
             out.push(format!("Update {}{moving}: {}", update.table.name(), sets.join(", ")));

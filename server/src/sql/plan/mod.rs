@@ -54,10 +54,19 @@ pub enum Plan {
     Insert(Insert),
     Update(Update),
     Delete(Delete),
-    CreateTable { descriptor: TableDescriptor, if_not_exists: bool },
-    DropTables { names: Vec<String>, if_exists: bool },
+    CreateTable {
+        descriptor: TableDescriptor,
+        if_not_exists: bool,
+    },
+    DropTables {
+        names: Vec<String>,
+        if_exists: bool,
+    },
     Truncate(Vec<Arc<Table>>),
-    SplitAt { table: Arc<Table>, rows: Vec<Vec<Expr>> },
+    SplitAt {
+        table: Arc<Table>,
+        rows: Vec<Vec<Expr>>,
+    },
     /// The lines to show.
     Explain(Vec<String>),
     Show(Show),
@@ -67,7 +76,10 @@ pub enum Plan {
     SetTransaction(TransactionModes),
     SetSessionTransaction(TransactionModes),
     /// `None` resets to the default.
-    Set { name: String, value: Option<String> },
+    Set {
+        name: String,
+        value: Option<String>,
+    },
     ResetAll,
     DiscardAll,
     /// The edges keep prepared statements; here is nothing to do.
@@ -118,17 +130,49 @@ pub enum Node {
     /// Rows of expressions.
     Values(Vec<Vec<Expr>>),
     /// Rows by their full primary keys: the values of each key column, in all combinations. In key order.
-    Points { table: Arc<Table>, keys: Vec<Vec<Expr>>, lock: bool, reverse: bool },
-    Scan { table: Arc<Table>, bounds: Bounds, reverse: bool },
-    Filter { input: Box<Node>, predicate: Expr },
+    Points {
+        table: Arc<Table>,
+        keys: Vec<Vec<Expr>>,
+        lock: bool,
+        reverse: bool,
+    },
+    Scan {
+        table: Arc<Table>,
+        bounds: Bounds,
+        reverse: bool,
+    },
+    Filter {
+        input: Box<Node>,
+        predicate: Expr,
+    },
     /// Locks rows, reads them again and drops those that do not match any more.
-    Lock { input: Box<Node>, table: Arc<Table>, predicate: Option<Expr> },
-    Project { input: Box<Node>, exprs: Vec<Expr> },
+    Lock {
+        input: Box<Node>,
+        table: Arc<Table>,
+        predicate: Option<Expr>,
+    },
+    Project {
+        input: Box<Node>,
+        exprs: Vec<Expr>,
+    },
     /// One row a group: the keys, then the results of the calls. Without keys exactly one row.
-    Aggregate { input: Box<Node>, keys: Vec<Expr>, calls: Vec<AggregateCall> },
-    Sort { input: Box<Node>, keys: Vec<SortKey> },
-    Distinct { input: Box<Node> },
-    Limit { input: Box<Node>, limit: Option<Expr>, offset: Option<Expr> },
+    Aggregate {
+        input: Box<Node>,
+        keys: Vec<Expr>,
+        calls: Vec<AggregateCall>,
+    },
+    Sort {
+        input: Box<Node>,
+        keys: Vec<SortKey>,
+    },
+    Distinct {
+        input: Box<Node>,
+    },
+    Limit {
+        input: Box<Node>,
+        limit: Option<Expr>,
+        offset: Option<Expr>,
+    },
 }
 
 /// The part of a table that a scan covers. The expressions look at no row.

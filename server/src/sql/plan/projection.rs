@@ -4,8 +4,8 @@ use proto::DataType;
 use sqlparser::ast;
 
 use super::super::error::{Error, Result, state};
-use super::super::expr::bind::{Binder, Scope, Typed, normalize};
 use super::super::expr::Expr;
+use super::super::expr::bind::{Binder, Scope, Typed, normalize};
 use super::Column;
 
 /// A bound item of a select list.
@@ -116,9 +116,8 @@ fn name_of(expr: &ast::Expr) -> String {
             }
             name => name,
         },
-        ast::Expr::TypedString(typed) => {
-            super::super::types::from_ast(&typed.data_type).map_or_else(|_| UNNAMED.to_string(), |t| internal_name(t).to_string())
-        }
+        ast::Expr::TypedString(typed) => super::super::types::from_ast(&typed.data_type)
+            .map_or_else(|_| UNNAMED.to_string(), |t| internal_name(t).to_string()),
         ast::Expr::Case { else_result, .. } => match else_result.as_deref().map(name_of) {
             Some(name) if name != UNNAMED => name,
             _ => "case".to_string(),

@@ -60,7 +60,7 @@ fn lock_of(locks: &[ast::LockClause]) -> Result<bool> {
         [ast::LockClause { lock_type: ast::LockType::Share, .. }] => {
             Err(Error::unsupported("FOR SHARE").hint("Reads are serializable without it."))
         }
-        [ast::LockClause { nonblock: Some(_), .. }] => Err(Error::unsupported("NOWAIT and SKIP LOCKED")),
+        [ast::LockClause { nonblock: Some(_), .. }] => Err(Error::unsupported("NOWAIT or SKIP LOCKED")),
         _ => Err(Error::unsupported("FOR UPDATE OF")),
     }
 }
@@ -79,8 +79,7 @@ fn limits_of(planner: &mut Planner<'_>, query: &ast::Query) -> Result<(Option<Ex
         let Some(expr) = expr else { return Ok(None) };
         let scope = Scope::default();
         let aggregates = Aggregates::Refused(clause);
-        let mut binder =
-            Binder::new(&scope, &mut planner.parameters, planner.locator, planner.limits, aggregates);
+        let mut binder = Binder::new(&scope, &mut planner.parameters, planner.locator, planner.limits, aggregates);
         let typed = binder.bind(expr)?;
         let bound = binder.coerce(typed, DataType::Int8, CastContext::Assignment)?.expr;
         Ok(if bound == Expr::Const(Datum::Null) { None } else { Some(bound) })
@@ -246,13 +245,7 @@ fn bind_order(binder: &mut Binder<'_>, order_by: Option<&ast::OrderBy>, items: &
     Ok(keys)
 }
 
-fn build(
-    planner: &Planner<'_>,
-    table: Option<Arc<Table>>,
-    scope: &Scope,
-    bound: Bound,
-    lock: bool,
-) -> Result<Node> {
+fn build(planner: &Planner<'_>, table: Option<Arc<Table>>, scope: &Scope, bound: Bound, lock: bool) -> Result<Node> {
     let Bound { conditions, mut items, keys, calls, having, mut order, grouped, distinct } = bound;
     let sorted_by_access = !grouped && !distinct;
     let mut node = match &table {

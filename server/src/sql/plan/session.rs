@@ -227,6 +227,11 @@ fn show_variable(words: &[ast::Ident]) -> Result<Show> {
         ["time", "zone"] => Show::Variable("TimeZone"),
         ["transaction", "isolation", "level"] => Show::Variable("transaction_isolation"),
         [name] => Show::Variable(Variables::canonical_name(name)?),
-        words => return Err(Error::new(state::SYNTAX_ERROR, format!("there is no SHOW {}", words.join(" ").to_uppercase()))),
+        words => {
+            return Err(Error::new(
+                state::SYNTAX_ERROR,
+                format!("there is no SHOW {}", words.join(" ").to_uppercase()),
+            ));
+        }
     })
 }

@@ -179,11 +179,8 @@ pub fn undefined_table(name: &str) -> Error {
 
 /// The columns of a table under a name.
 pub fn scope_of(table: &Table, name: String) -> Scope {
-    let columns = table.columns().iter().map(|c| ScopeColumn {
-        name: c.name.clone(),
-        data_type: c.data_type,
-        hidden: c.hidden,
-    });
+    let columns =
+        table.columns().iter().map(|c| ScopeColumn { name: c.name.clone(), data_type: c.data_type, hidden: c.hidden });
     Scope { table: Some(name), columns: columns.collect() }
 }
 
@@ -191,19 +188,9 @@ pub fn scope_of(table: &Table, name: String) -> Scope {
 ///
 /// # Errors
 /// Everything that can be wrong with a statement before it runs.
-pub fn plan(
-    statement: &Statement,
-    hints: &[Option<DataType>],
-    tables: &Tables,
-    limits: &Limits,
-) -> Result<Planned> {
-    let mut planner = Planner {
-        tables,
-        limits,
-        locator: statement.locator(),
-        parameters: Parameters::new(hints),
-        used: Vec::new(),
-    };
+pub fn plan(statement: &Statement, hints: &[Option<DataType>], tables: &Tables, limits: &Limits) -> Result<Planned> {
+    let mut planner =
+        Planner { tables, limits, locator: statement.locator(), parameters: Parameters::new(hints), used: Vec::new() };
     let (plan, columns) = match statement.ast() {
         Ast::Sql(sql) => plan_sql(&mut planner, sql)?,
         Ast::Extension(extension) => plan_extension(&mut planner, extension)?,

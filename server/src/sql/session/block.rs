@@ -80,12 +80,7 @@ impl Session {
         outcome
     }
 
-    async fn run_one(
-        &mut self,
-        statement: &Statement,
-        outcome: &mut BlockOutcome,
-        bytes: &mut usize,
-    ) -> Result<()> {
+    async fn run_one(&mut self, statement: &Statement, outcome: &mut BlockOutcome, bytes: &mut usize) -> Result<()> {
         let prepared = self.prepare(statement, &[]).await?;
         // A statement that answers later than the transaction does would be run again with it.
         if matches!(prepared.planned.plan, Plan::Begin(_)) {
@@ -124,8 +119,7 @@ impl Session {
                 return Ok(());
             }
         };
-        let sql = self.sql.clone();
-        let committed = active.commit(&*sql.kv, &sql.catalog, &sql.limits).await?;
+        let committed = self.commit(*active).await?;
         if let Some(last) = outcome.results.last_mut() {
             last.completion.timings = Some(committed.timings);
             last.completion.commit_timestamp = Some(committed.timestamp);

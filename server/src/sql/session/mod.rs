@@ -27,7 +27,7 @@ mod transaction;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use proto::{DataType, Datum, Timestamp};
 
@@ -77,7 +77,7 @@ impl Sql {
         let _ = variables.set("application_name", &options.application_name);
         let backend_pid = self.sessions_begun.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & i32::MAX;
         let info = SessionInfo { user: options.user, database: options.database, backend_pid, variables };
-        Session { sql: self.clone(), info, state: State::Idle, running: false }
+        Session { sql: self.clone(), info, state: State::Idle, running: false, committing: Arc::default() }
     }
 
     /// Goes on with deletions that a crash has cut short. To be called once when a node starts.
@@ -110,6 +110,8 @@ pub struct Session {
     state: State,
     /// Set while a statement runs. Found set by the next one, that statement was cancelled.
     running: bool,
+    /// Set while a commit is under way, shared with the guard of the statement's timeout.
+    committing: Arc<AtomicBool>,
 }
 
 /// A planned statement with its types, to be executed any number of times.

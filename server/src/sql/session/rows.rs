@@ -7,13 +7,12 @@ use proto::Datum;
 
 use super::super::error::Result;
 use super::super::exec::{self, Row};
-use super::super::plan::{Column, Plan, Planned};
+use super::super::plan::{Plan, Planned};
 use super::{Completion, Session};
 
 /// The rows of a result, and how it ended. Dropping it before the end cancels the statement.
 pub struct Rows<'a> {
     session: &'a mut Session,
-    columns: Vec<Column>,
     ready: VecDeque<Vec<Row>>,
     /// What is still to be pulled; `None` when the statement is finished.
     stream: Option<Stream>,
@@ -49,13 +48,9 @@ impl Outcome {
 }
 
 impl<'a> Rows<'a> {
-    pub(super) fn new(session: &'a mut Session, columns: Vec<Column>, outcome: Outcome) -> Rows<'a> {
+    pub(super) fn new(session: &'a mut Session, outcome: Outcome) -> Rows<'a> {
         let Outcome { ready, stream, completion } = outcome;
-        Rows { session, columns, ready, stream, count: 0, completion }
-    }
-
-    pub fn columns(&self) -> &[Column] {
-        &self.columns
+        Rows { session, ready, stream, count: 0, completion }
     }
 
     /// The next batch of rows, never empty; `None` at the end.

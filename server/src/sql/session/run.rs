@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures::future::{Either, select};
 use proto::Datum;
@@ -14,7 +16,7 @@ use super::super::variables::isolation_name;
 use super::rows::{Outcome, Stream};
 use super::transaction::{Active, Attempts, Extent, explain_conflict};
 use super::{Completion, Prepared, Rows, Session, State};
-use crate::kv::{BeginOptions, Committed};
+use crate::kv::{BeginOptions, Committed, Kv};
 
 impl Session {
     /// Runs a statement.
@@ -23,7 +25,7 @@ impl Session {
     /// What the statement meets. A transaction has failed then.
     pub async fn execute(&mut self, prepared: &Prepared, params: Vec<Datum>) -> Result<Rows<'_>> {
         let outcome = self.execute_as(prepared, params, Extent::Statement).await?;
-        Ok(Rows::new(self, prepared.columns.clone(), outcome))
+        Ok(Rows::new(self, outcome))
     }
 
     /// Runs a statement; outside of a transaction, in one of the given extent.
@@ -35,19 +37,8 @@ impl Session {
     ) -> Result<Outcome> {
         self.settle();
         self.running = true;
-        let outcome = match self.info.variables.statement_timeout() {
-            None => self.run(prepared, params, extent).await,
-            Some(timeout) => {
-                let kv = self.sql.kv.clone();
-                let run = Box::pin(self.run(prepared, params, extent));
-                match select(run, kv.sleep(timeout)).await {
-                    Either::Left((outcome, _)) => outcome,
-                    Either::Right(..) => {
-                        Err(Error::new(state::QUERY_CANCELED, "canceling statement due to statement timeout"))
-                    }
-                }
-            }
-        };
+        let limit = TimeLimit::of(self);
+        let outcome = limit.keep(Box::pin(self.run(prepared, params, extent))).await;
         self.running = false;
         match outcome {
             Ok(outcome) => Ok(outcome),
@@ -58,8 +49,10 @@ impl Session {
     /// Fails the transaction after an error, which is made fit to leave.
     async fn fail_with(&mut self, error: Error, extent: Extent) -> Error {
         let mut error = explain_conflict(error, &self.sql.catalog);
-        if error.reveals_data
+        // Nearly every error tells something of the rows that it came from, so the reply rule holds for all.
+        if error.cause.is_none()
             && let State::Open(active) = &mut self.state
+            && active.has_run
             && let Err(worse) = active.txn.reveal().await
         {
             error = explain_conflict(worse.into(), &self.sql.catalog);
@@ -211,8 +204,7 @@ impl Session {
             }
             State::Failed => Ok(Outcome::done("ROLLBACK")),
             State::Open(active) => {
-                let sql = self.sql.clone();
-                let committed = active.commit(&*sql.kv, &sql.catalog, &sql.limits).await?;
+                let committed = self.commit(*active).await?;
                 let mut outcome = Outcome::done("COMMIT");
                 set_committed(&mut outcome.completion, Some(committed));
                 Ok(outcome)
@@ -322,12 +314,18 @@ impl Session {
         Ok(())
     }
 
+    /// Commits. From here on no timeout may cut in, as the outcome would not be known.
+    pub(super) async fn commit(&mut self, active: Active) -> Result<Committed> {
+        let sql = self.sql.clone();
+        self.committing.store(true, Ordering::Relaxed);
+        let committed = active.commit(&*sql.kv, &sql.catalog, &sql.limits).await;
+        self.committing.store(false, Ordering::Relaxed);
+        committed
+    }
+
     async fn end_own_transaction(&mut self) -> Result<Option<Committed>> {
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Open(active) if active.extent == Extent::Statement => {
-                let sql = self.sql.clone();
-                active.commit(&*sql.kv, &sql.catalog, &sql.limits).await.map(Some)
-            }
+            State::Open(active) if active.extent == Extent::Statement => self.commit(*active).await.map(Some),
             other => {
                 self.state = other;
                 Ok(None)
@@ -338,8 +336,18 @@ impl Session {
     /// The next batch of a query that has answered already.
     pub(super) async fn pull_stream(&mut self, stream: &mut Stream) -> Result<Option<Vec<Row>>> {
         self.running = true;
+        let limit = TimeLimit::of(self);
+        let result = limit.keep(Box::pin(self.pull_once(stream))).await;
+        self.running = false;
+        match result {
+            Ok(batch) => Ok(batch),
+            Err(error) => Err(self.fail_with(error, Extent::Statement).await),
+        }
+    }
+
+    async fn pull_once(&mut self, stream: &mut Stream) -> Result<Option<Vec<Row>>> {
         let sql = self.sql.clone();
-        let result = match (&mut self.state, &stream.planned.plan) {
+        match (&mut self.state, &stream.planned.plan) {
             (State::Open(active), Plan::Query(node)) => {
                 let eval = EvalContext {
                     params: &stream.params,
@@ -355,11 +363,6 @@ impl Session {
                 }
             }
             _ => Err(Error::new(state::INTERNAL, "a result outlived its transaction")),
-        };
-        self.running = false;
-        match result {
-            Ok(batch) => Ok(batch),
-            Err(error) => Err(self.fail_with(error, Extent::Statement).await),
         }
     }
 
@@ -372,18 +375,37 @@ impl Session {
     }
 }
 
+/// `statement_timeout`: for a statement up to its first batch of rows, and for each further batch.
+struct TimeLimit {
+    kv: Arc<dyn Kv>,
+    timeout: Option<Duration>,
+    committing: Arc<AtomicBool>,
+}
+
+impl TimeLimit {
+    fn of(session: &Session) -> TimeLimit {
+        let timeout = session.info.variables.statement_timeout();
+        TimeLimit { kv: session.sql.kv.clone(), timeout, committing: session.committing.clone() }
+    }
+
+    /// Gives up work that takes too long, unless it is committing already.
+    async fn keep<T>(self, work: impl Future<Output = Result<T>> + Send + Unpin) -> Result<T> {
+        let Some(timeout) = self.timeout else { return work.await };
+        match select(work, self.kv.sleep(timeout)).await {
+            Either::Left((result, _)) => result,
+            Either::Right((_, work)) if self.committing.load(Ordering::Relaxed) => work.await,
+            Either::Right(_) => Err(Error::new(state::QUERY_CANCELED, "canceling statement due to statement timeout")),
+        }
+    }
+}
+
 fn set_committed(completion: &mut Completion, committed: Option<Committed>) {
     completion.timings = committed.map(|c| c.timings);
     completion.commit_timestamp = committed.map(|c| c.timestamp);
 }
 
 /// The first batch of a query, and a second one to see whether that was all.
-async fn first_rows(
-    node: &Node,
-    planned: &Arc<Planned>,
-    params: &[Datum],
-    cx: &mut Context<'_>,
-) -> Result<Outcome> {
+async fn first_rows(node: &Node, planned: &Arc<Planned>, params: &[Datum], cx: &mut Context<'_>) -> Result<Outcome> {
     let goal = cx.limits.batch_rows_max;
     let mut state = exec::State::new(node);
     let mut ready = VecDeque::new();
@@ -405,12 +427,7 @@ async fn first_rows(
 }
 
 /// Runs a statement that changes rows or tables.
-async fn change(
-    plan: &Plan,
-    active: &mut Active,
-    eval: EvalContext<'_>,
-    limits: &super::Limits,
-) -> Result<Outcome> {
+async fn change(plan: &Plan, active: &mut Active, eval: EvalContext<'_>, limits: &super::Limits) -> Result<Outcome> {
     let mut completion = Completion { tag: plan.tag().to_string(), ..Completion::default() };
     let changed = match plan {
         Plan::Insert(insert) => {
