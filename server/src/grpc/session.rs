@@ -21,7 +21,7 @@ use super::status::failure;
 use crate::edge::cancellation;
 use crate::kv::Kv;
 use crate::sql::error::state;
-use crate::sql::{Column, Completion, Error, Prepared, Status, Sql};
+use crate::sql::{Column, Completion, Error, Prepared, Sql, Status};
 
 /// Requests that wait while one is carried out. When there are more, the client's stream is not read on, and a `Cancel`
 /// behind them has to wait too.

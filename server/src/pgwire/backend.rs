@@ -152,14 +152,19 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
         Ok(())
     }
 
-    /// Runs a statement and sends its rows. The caller sends the completion.
+    /// Runs a statement and sends its rows, after their description if that is asked for. The caller sends the
+    /// completion.
     pub(super) async fn run(
         &mut self,
         prepared: &Prepared,
         params: Vec<Datum>,
         formats: &[Format],
+        describe: bool,
     ) -> Result<Completion, Trouble> {
         let mut rows = self.session.execute(prepared, params).await?;
+        if describe && !prepared.columns.is_empty() {
+            put_row_description(&mut self.writer, &prepared.columns, formats);
+        }
         while let Some(batch) = rows.next().await? {
             for row in &batch {
                 self.writer.put_row(row, formats);
@@ -180,26 +185,11 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
         self.writer.put(&CommandComplete::new(completion.tag.clone()));
     }
 
-    pub(super) fn put_row_description(&mut self, columns: &[Column], formats: &[Format]) {
-        let field = |(column, format): (&Column, &Format)| {
-            FieldDescription::new(
-                column.name.clone(),
-                0,
-                0,
-                column.data_type.oid(),
-                column.data_type.type_len(),
-                column.data_type.type_modifier(),
-                format.code(),
-            )
-        };
-        self.writer.put(&RowDescription::new(columns.iter().zip(formats).map(field).collect()));
-    }
-
     /// `DEALLOCATE` and `DISCARD ALL` are about statements that are kept here.
     pub(super) fn forget_statements(&mut self, text: &str) {
         let mut words = text.split(|c: char| c.is_whitespace() || c == ';').filter(|word| !word.is_empty());
         let first = words.next().unwrap_or_default();
-        let last = words.last().unwrap_or_default();
+        let last = words.next_back().unwrap_or_default();
         if first.eq_ignore_ascii_case("DISCARD") {
             self.statements.clear();
             self.portals.clear();
@@ -211,4 +201,17 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
             }
         }
     }
+}
+
+/// Tells the columns of the rows that follow.
+pub(super) fn put_row_description<W>(writer: &mut Writer<W>, columns: &[Column], formats: &[Format])
+where
+    W: AsyncWrite + Unpin,
+{
+    let field = |(column, format): (&Column, &Format)| {
+        let data_type = column.data_type;
+        let (oid, length, modifier) = (data_type.oid(), data_type.type_len(), data_type.type_modifier());
+        FieldDescription::new(column.name.clone(), 0, 0, oid, length, modifier, format.code())
+    };
+    writer.put(&RowDescription::new(columns.iter().zip(formats).map(field).collect()));
 }
