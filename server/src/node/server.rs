@@ -129,11 +129,8 @@ impl Node {
         self.stop.send_replace(true);
         // It may have panicked; then there is nothing to wait for.
         let _ = self.run.await;
-        if let Ok(shared) = Arc::try_unwrap(self.shared)
-            && let Some(core) = shared.core.into_inner()
-            && let Ok(core) = Arc::try_unwrap(core)
-        {
-            core.stop().await;
+        if let Some(core) = self.shared.core.get() {
+            core.clone().stop().await;
         }
     }
 }
