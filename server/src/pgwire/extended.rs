@@ -70,13 +70,6 @@ enum Progress {
     },
 }
 
-impl Portal {
-    /// The statement's text.
-    pub fn text(&self) -> &str {
-        &self.statement.text
-    }
-}
-
 impl PreparedStatement {
     fn parameters(&self) -> &[DataType] {
         self.prepared.as_ref().map_or(&[], |p| &p.parameters)
