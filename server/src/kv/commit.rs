@@ -42,7 +42,7 @@ pub(super) async fn run(txn: &mut KvTransaction) -> Result<Committed, Error> {
     let keys: Vec<Key> = writes.iter().map(|w| w.key.clone()).collect();
     let validate = match txn.isolation {
         Isolation::Serializable => txn.reads.to_vec(),
-        Isolation::Snapshot => keys.iter().chain(&txn.locked).map(Span::point).collect(),
+        Isolation::Snapshot => keys.iter().chain(txn.locked.keys()).map(Span::point).collect(),
     };
     let meta = TxnMeta {
         id: txn.id,
