@@ -98,7 +98,7 @@ pub fn run_bank(options: Options) -> Verdict {
     world.run_until(26 * SECOND, |_| false);
     bank.stop();
     // Liveness: with all faults gone everything must finish.
-    let until = world.now() + 30 * SECOND;
+    let until = world.now() + 12 * SECOND;
     world.run_until(until, |_| false);
     let ledger = ask(&mut world, 10 * SECOND, |db| Box::pin(async move { Bank::ledger(&db, layer).await }));
     let last = ask(&mut world, 10 * SECOND, |db| Box::pin(async move { Bank::audit(&db, layer).await.map(|_| Vec::<u64>::new()) }));

@@ -27,6 +27,11 @@ fn ledger_key(transfer: u64) -> Key {
     Key([&[keyspace::APPLICATION], b"ledger/".as_slice(), &transfer.to_be_bytes()].concat())
 }
 
+fn ledger_number(key: &Key) -> u64 {
+    let prefix = ledger_key(0).0.len() - 8;
+    u64::from_be_bytes(key.0[prefix..].try_into().expect("a ledger key ends in 8 bytes"))
+}
+
 /// Splits the accounts at one of them.
 ///
 /// # Errors
@@ -66,14 +71,25 @@ pub struct Transfer {
 }
 
 /// An audit as the auditor saw it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit {
     pub started: u64,
     pub ended: u64,
+    pub found: Found,
+}
+
+/// What an audit's transaction read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
     pub timestamp: Timestamp,
     pub accounts: u64,
     pub total: i64,
+    /// The last transfers in the ledger, the greatest number first; at most [`RECENT_MAX`].
+    pub recent: Vec<u64>,
 }
+
+/// How much of the ledger an audit looks at.
+pub const RECENT_MAX: usize = 30;
 
 /// Everything that the clients remember; outlives their nodes.
 #[derive(Debug, Default)]
@@ -241,9 +257,9 @@ impl Bank {
         while !self.is_stopped() {
             let started = db.monotonic().as_nanos() as u64;
             match Bank::audit(db, self.layer).await {
-                Ok((timestamp, accounts, total)) => {
+                Ok(found) => {
                     let ended = db.monotonic().as_nanos() as u64;
-                    self.with(|h| h.audits.push(Audit { started, ended, timestamp, accounts, total }));
+                    self.with(|h| h.audits.push(Audit { started, ended, found }));
                 }
                 Err(Error::Unavailable(_) | Error::Retry(_)) => {}
                 Err(other) => self.with(|h| h.surprises.push(other.to_string())),
@@ -252,11 +268,11 @@ impl Bank {
         }
     }
 
-    /// Adds up the accounts: the read timestamp, how many there are, and their total.
+    /// Adds up the accounts, and looks at the end of the ledger, in one transaction.
     ///
     /// # Errors
     /// Whatever the database says.
-    pub async fn audit(db: &Db, layer: Layer) -> Result<(Timestamp, u64, i64), Error> {
+    pub async fn audit(db: &Db, layer: Layer) -> Result<Found, Error> {
         if layer == Layer::Sql {
             let mut session = sql_bank::session(&sql_bank::open(db));
             return sql_bank::audit(&mut session).await.map_err(|e| explained(&e));
@@ -267,8 +283,18 @@ impl Bank {
         for (_, value) in &rows {
             total += decode_balance(Some(value.clone()))?;
         }
+        let last = ScanOptions { rows_max: RECENT_MAX, reverse: true, ..ScanOptions::default() };
+        let mut recent = Vec::new();
+        let mut rest = Some(ledger_span());
+        while let Some(span) = rest.filter(|_| recent.len() < RECENT_MAX) {
+            let page = txn.scan(&span, last).await?;
+            recent.extend(page.rows.iter().map(|(key, _)| ledger_number(key)));
+            rest = page.resume;
+        }
+        recent.truncate(RECENT_MAX);
+        let timestamp = txn.read_timestamp();
         txn.commit().await?;
-        Ok((txn.read_timestamp(), rows.len() as u64, total))
+        Ok(Found { timestamp, accounts: rows.len() as u64, total, recent })
     }
 
     /// The numbers of all transfers in the ledger.
@@ -282,10 +308,8 @@ impl Bank {
         }
         let mut txn = db.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
         let rows = scan_all(txn.as_mut(), ledger_span(), 1000).await?;
-        let prefix = ledger_key(0).0.len() - 8;
-        let number = |key: &Key| u64::from_be_bytes(key.0[prefix..].try_into().expect("a ledger key ends in 8 bytes"));
         txn.commit().await?;
-        Ok(rows.iter().map(|(key, _)| number(key)).collect())
+        Ok(rows.iter().map(|(key, _)| ledger_number(key)).collect())
     }
 }
 

@@ -7,7 +7,7 @@ use server::kv;
 use server::kv::Db;
 use server::sql::{Completion, Error, Limits, Session, SessionOptions, Sql};
 
-use super::bank::{ACCOUNTS, BALANCE};
+use super::bank::{ACCOUNTS, BALANCE, Found, RECENT_MAX};
 
 /// The SQL layer of a node.
 pub fn open(db: &Db) -> Arc<Sql> {
@@ -74,19 +74,27 @@ pub async fn transfer(
     Ok(completion.commit_timestamp.expect("a transaction that wrote has a commit timestamp"))
 }
 
-/// Adds up the accounts: when they were read, how many there are, and their total.
+/// Adds up the accounts, and looks at the end of the ledger, in one transaction.
 ///
 /// # Errors
 /// Whatever the database says.
-pub async fn audit(session: &mut Session) -> Result<(Timestamp, u64, i64), Error> {
-    let (rows, completion) = run(session, "SELECT count(*), sum(balance) FROM accounts", &[]).await?;
+pub async fn audit(session: &mut Session) -> Result<Found, Error> {
+    run(session, "BEGIN READ ONLY", &[]).await?;
+    let (rows, _) = run(session, "SELECT count(*), sum(balance) FROM accounts", &[]).await?;
     let count = rows[0][0].as_int().unwrap_or(-1);
     let total = match &rows[0][1] {
         Datum::Numeric(total) => total.to_string().parse().unwrap_or(i64::MIN),
         other => other.as_int().unwrap_or(i64::MIN),
     };
-    let at = completion.commit_timestamp.unwrap_or(Timestamp::MAX);
-    Ok((at, u64::try_from(count).unwrap_or(0), total))
+    let text = format!("SELECT id FROM ledger ORDER BY id DESC LIMIT {RECENT_MAX}");
+    let (recent, _) = run(session, &text, &[]).await?;
+    let (_, completion) = run(session, "COMMIT", &[]).await?;
+    Ok(Found {
+        timestamp: completion.commit_timestamp.unwrap_or(Timestamp::MAX),
+        accounts: u64::try_from(count).unwrap_or(0),
+        total,
+        recent: recent.iter().filter_map(|row| row[0].as_int()).filter_map(|id| u64::try_from(id).ok()).collect(),
+    })
 }
 
 /// The numbers of all transfers in the ledger.
