@@ -12,7 +12,7 @@ async fn main() -> Result<(), Error> {
 
     // Runs again, with pauses, whenever another transaction gets in the way.
     let left = db
-        .transact(async |tx| {
+        .transact(async |mut tx| {
             let row = tx.query_one("SELECT balance FROM accounts WHERE owner = $1 FOR UPDATE", &[&"ann"]).await?;
             let balance: i64 = row.get("balance")?;
             if balance < 10 {

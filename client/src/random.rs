@@ -22,10 +22,12 @@ impl Random {
     }
 
     /// An independent generator for a part of the work, the same for the same tag.
+    ///
+    /// The tag goes through the generator's output function: a seed that is a multiple of the generator's increment would
+    /// give the same numbers as another's, some steps later.
     pub fn stream(&self, tag: u64) -> Random {
-        let mut stream = Random::seeded(self.state ^ tag.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        stream.next_u64();
-        stream
+        let scattered = Random::seeded(tag).next_u64();
+        Random::seeded(Random::seeded(self.state ^ scattered).next_u64())
     }
 
     pub fn next_u64(&mut self) -> u64 {
@@ -68,5 +70,18 @@ mod tests {
             assert!(random.below(10) < 10);
             assert!((0.0..1.0).contains(&random.unit()));
         }
+    }
+
+    #[test]
+    fn streams_are_not_each_other_some_steps_later() {
+        let numbers = |tag: u64| -> Vec<u64> {
+            let mut stream = Random::seeded(1).stream(tag);
+            (0..200).map(|_| stream.next_u64()).collect()
+        };
+        let mut all: Vec<u64> = (0..16).flat_map(numbers).collect();
+        let drawn = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), drawn);
     }
 }

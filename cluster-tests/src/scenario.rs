@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use server::config::Knobs;
+use server::kv::{Db, Error};
 
 use crate::check;
 use crate::sim::net::NetOptions;
 use crate::sim::rng::Rng;
 use crate::sim::{FaultPlan, Options, World};
-use crate::workload::bank::Bank;
+use crate::workload::bank::{self, Bank, Ending, Layer};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -57,17 +59,23 @@ pub fn draw(seed: u64, nodes: usize) -> Options {
 /// Runs the bank: loads it, lets it work under faults, heals everything, and judges.
 pub fn run_bank(options: Options) -> Verdict {
     let seed = options.seed;
-    let bank = Bank::default();
+    let layer = if Rng::new(seed, "layer").one_in(2) { Layer::Sql } else { Layer::Keys };
+    let bank = Bank::new(layer);
     let clients = bank.clone();
     let loaded = std::rc::Rc::new(std::cell::Cell::new(false));
     let started = loaded.clone();
-    let mut world = World::new(options, move |_, db| if started.get() { clients.tasks(db, 2) } else { Vec::new() });
+    let start = move |_: usize, db: &Db| if started.get() { clients.tasks(db, 2) } else { Vec::new() };
+    let split = move |db: Db, dice: u64| -> BoxFuture<'static, ()> {
+        // Under faults it may fail; the next one may not.
+        Box::pin(async move { drop(bank::split(&db, layer, dice % bank::ACCOUNTS).await) })
+    };
+    let mut world = World::new(options, start, split);
     let mut violations = Vec::new();
-    let load = |db: server::kv::Db| -> futures::future::BoxFuture<'static, _> {
+    let load = |db: Db| -> BoxFuture<'static, _> {
         Box::pin(async move {
             // With a short deadline the first tries may come before the first elections.
-            while let Err(error) = Bank::load(&db).await {
-                if !matches!(error, server::kv::Error::Unavailable(_) | server::kv::Error::OutcomeUnknown { .. }) {
+            while let Err(error) = Bank::load(&db, layer).await {
+                if !matches!(error, Error::Unavailable(_) | Error::OutcomeUnknown { .. } | Error::Retry(_)) {
                     return Err(error);
                 }
             }
@@ -90,10 +98,10 @@ pub fn run_bank(options: Options) -> Verdict {
     world.run_until(26 * SECOND, |_| false);
     bank.stop();
     // Liveness: with all faults gone everything must finish.
-    let until = world.now() + 30 * SECOND;
+    let until = world.now() + 12 * SECOND;
     world.run_until(until, |_| false);
-    let ledger = ask(&mut world, 10 * SECOND, |db| Box::pin(async move { Bank::ledger(&db).await }));
-    let last = ask(&mut world, 10 * SECOND, |db| Box::pin(async move { Bank::audit(&db).await.map(|_| Vec::<u64>::new()) }));
+    let ledger = ask(&mut world, 10 * SECOND, |db| Box::pin(async move { Bank::ledger(&db, layer).await }));
+    let last = ask(&mut world, 10 * SECOND, |db| Box::pin(async move { Bank::audit(&db, layer).await.map(|_| Vec::<u64>::new()) }));
     let ledger = match (ledger, last) {
         (Ok(ledger), Ok(_)) => ledger,
         (ledger, last) => {
@@ -106,10 +114,9 @@ pub fn run_bank(options: Options) -> Verdict {
     violations.extend(check::replicas::violations(&world));
     let history = bank.history.lock().expect("no holder of this lock panics");
     violations.extend(check::bank::violations(&history, &ledger));
-    let ended = |wanted: fn(&crate::workload::bank::Ending) -> bool| {
+    let ended = |wanted: fn(&Ending) -> bool| {
         history.transfers.values().filter(|t| wanted(&t.ending)).count()
     };
-    use crate::workload::bank::Ending;
     Verdict {
         seed,
         committed: ended(|e| matches!(e, Ending::Committed { .. })),
@@ -127,7 +134,7 @@ pub fn run_bank(options: Options) -> Verdict {
 fn ask<T: Send + 'static>(
     world: &mut World,
     patience: u64,
-    question: impl FnOnce(server::kv::Db) -> futures::future::BoxFuture<'static, Result<T, server::kv::Error>>,
+    question: impl FnOnce(Db) -> BoxFuture<'static, Result<T, Error>>,
 ) -> Result<T, String> {
     let Some((node, db)) = (0..world.nodes.len()).find_map(|n| world.db(n).map(|db| (n, db))) else {
         return Err("no node runs".into());

@@ -40,12 +40,12 @@ fn run_seeds(nodes: usize, default: u64) {
 
 #[test]
 fn nodes_3_keep_the_bank_whole_under_faults() {
-    run_seeds(3, 120);
+    run_seeds(3, 160);
 }
 
 #[test]
 fn nodes_5_keep_the_bank_whole_under_faults() {
-    run_seeds(5, 40);
+    run_seeds(5, 60);
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub enum Body {
     /// A request to a range; answered once, or not at all.
     #[n(1)]
     Request {
-        /// Chosen by the asking node, unique there since it started.
+        /// Chosen by the asking node; counted up from a random number, so that no two of its lives share one.
         #[n(0)]
         id: u64,
         #[n(1)]

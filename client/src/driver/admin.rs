@@ -81,7 +81,7 @@ impl Admin {
     /// Makes a cluster out of started nodes. Returns the new cluster's id.
     pub async fn init(&self) -> Result<String> {
         let init = async |channel| AdminClient::new(channel).init(v1::InitRequest {}).await;
-        self.pool.nodes.call("Init", init).await.map(|r| r.cluster_id)
+        self.pool.nodes.call("Init", init).await.map(|r| r.into_inner().cluster_id)
     }
 
     /// Each known address with what the node there says of itself.
@@ -103,7 +103,7 @@ impl Admin {
     /// The members of the cluster: id, address, and whether it lives.
     pub async fn nodes(&self) -> Result<Vec<(u64, String, bool)>> {
         let nodes = async |channel| AdminClient::new(channel).nodes(v1::NodesRequest {}).await;
-        let response = self.pool.nodes.call("Nodes", nodes).await?;
+        let response = self.pool.nodes.call("Nodes", nodes).await?.into_inner();
         Ok(response.nodes.into_iter().map(|n| (n.id, n.address, n.live)).collect())
     }
 
@@ -115,8 +115,11 @@ impl Admin {
             RangeScope::Span(start, end) => Some(v1::ranges_request::Scope::Span(v1::KeySpan { start, end })),
         };
         let request = v1::RangesRequest { scope };
-        let ranges = async |channel| AdminClient::new(channel).ranges(request.clone()).await;
-        let response = self.pool.nodes.call("Ranges", ranges).await?;
+        let ranges = |channel| {
+            let request = request.clone();
+            async move { AdminClient::new(channel).ranges(request).await }
+        };
+        let response = self.pool.nodes.call("Ranges", ranges).await?.into_inner();
         Ok(response.ranges.into_iter().map(range_summary).collect())
     }
 
@@ -130,12 +133,18 @@ impl Admin {
             }),
         };
         let request = v1::SplitRequest { at: Some(at) };
-        let split = async |channel| AdminClient::new(channel).split(request.clone()).await;
+        let split = |channel| {
+            let request = request.clone();
+            async move { AdminClient::new(channel).split(request).await }
+        };
         self.pool.nodes.call("Split", split).await.map(|_| ())
     }
 
     /// Asks every known address, one after the other.
-    async fn each<T>(&self, mut ask: impl AsyncFnMut(Channel) -> Result<T, tonic::Status>) -> Vec<(String, Result<T>)> {
+    async fn each<T, F>(&self, mut ask: impl FnMut(Channel) -> F) -> Vec<(String, Result<T>)>
+    where
+        F: Future<Output = Result<T, tonic::Status>>,
+    {
         let nodes = &self.pool.nodes;
         let mut answers = Vec::new();
         for node in 0..nodes.len() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::error::Result;
+use super::lent::{Lent, lend_to};
 use super::pool::Pool;
 use super::retry::Attempts;
 use super::rows::{Completion, Row};
@@ -58,31 +59,42 @@ impl Client {
     /// reading through the transaction, and nothing outside it that must not happen twice.
     ///
     /// An error of `work` that is not retryable rolls back and is returned.
-    pub async fn transact<T>(&self, work: impl AsyncFnMut(&mut Transaction) -> Result<T>) -> Result<T> {
+    ///
+    /// `work` is written as `async |mut tx| { ... }`. It may borrow from its surroundings, but not change them.
+    pub async fn transact<T, F>(&self, work: impl FnMut(Lent<Transaction>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
         self.transact_with(TransactionOptions::default(), work).await.map(|done| done.value)
     }
 
     /// [`Client::transact`] with options, telling what it took.
-    pub async fn transact_with<T>(
+    pub async fn transact_with<T, F>(
         &self,
         options: TransactionOptions,
-        mut work: impl AsyncFnMut(&mut Transaction) -> Result<T>,
-    ) -> Result<Transacted<T>> {
+        mut work: impl FnMut(Lent<Transaction>) -> F,
+    ) -> Result<Transacted<T>>
+    where
+        F: Future<Output = Result<T>>,
+    {
         let mut attempts = Attempts::new(self.pool.config.retry);
         loop {
             let error = match self.begin_with(options).await {
                 Err(error) => error,
-                Ok(mut transaction) => match work(&mut transaction).await {
-                    Ok(value) => match transaction.commit().await {
-                        Ok(committed) => return Ok(Transacted { value, committed, retries: attempts.retries }),
-                        Err(error) => error,
-                    },
-                    Err(error) => {
-                        // If this fails the session has ended, and with it the transaction.
-                        let _ = transaction.rollback().await;
-                        error
+                Ok(transaction) => {
+                    let (transaction, result) = lend_to(transaction, &mut work).await?;
+                    match result {
+                        Ok(value) => match transaction.commit().await {
+                            Ok(committed) => return Ok(Transacted { value, committed, retries: attempts.retries }),
+                            Err(error) => error,
+                        },
+                        Err(error) => {
+                            // If this fails the session has ended, and with it the transaction.
+                            let _ = transaction.rollback().await;
+                            error
+                        }
                     }
-                },
+                }
             };
             attempts.after(error).await?;
         }

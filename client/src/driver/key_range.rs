@@ -7,6 +7,7 @@ use proto::v1::key_range_client::KeyRangeClient;
 use tonic::transport::Channel;
 
 use super::error::{Error, Result, describe_status};
+use super::lent::{Lent, lend_to};
 use super::nodes::{MESSAGE_BYTES_MAX, is_connection_loss};
 use super::pool::Pool;
 use super::retry::Attempts;
@@ -42,19 +43,23 @@ impl KeyRange {
 
     /// Runs a transaction until it commits; see [`Client::transact`](super::Client::transact). Each attempt inherits
     /// the age of the first, so that in the end it wins every conflict.
-    pub async fn transact<T>(
+    pub async fn transact<T, F>(
         &self,
         options: TransactionOptions,
-        mut work: impl AsyncFnMut(&mut KeyRangeTransaction) -> Result<T>,
-    ) -> Result<T> {
+        mut work: impl FnMut(Lent<KeyRangeTransaction>) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
         let mut attempts = Attempts::new(self.pool.config.retry);
         let mut priority = 0;
         loop {
             let error = match self.begin_aged(options, priority).await {
                 Err(error) => error,
-                Ok(mut transaction) => {
+                Ok(transaction) => {
                     priority = transaction.priority;
-                    match work(&mut transaction).await {
+                    let (transaction, result) = lend_to(transaction, &mut work).await?;
+                    match result {
                         Ok(value) => match transaction.commit().await {
                             Ok(_) => return Ok(value),
                             Err(error) => error,
@@ -74,31 +79,41 @@ impl KeyRange {
     /// Reads keys in one transaction of their own, in the order asked for.
     pub async fn get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
         let request = get_request(&[], keys, false);
-        let response = self.pool.nodes.call("Get", async |channel| client(channel).get(request.clone()).await).await?;
-        Ok(values(response))
+        let get = |channel| {
+            let request = request.clone();
+            async move { client(channel).get(request).await }
+        };
+        self.pool.nodes.call("Get", get).await.map(|r| values(r.into_inner()))
     }
 
     /// Reads a page of the keys from `start` (inclusive) to `end` (exclusive; empty for all) in a transaction of its own.
     pub async fn scan(&self, start: &[u8], end: &[u8], limit: u32, reverse: bool) -> Result<ScanResult> {
         let request = scan_request(&[], start, end, limit, reverse);
-        let response =
-            self.pool.nodes.call("Scan", async |channel| client(channel).scan(request.clone()).await).await?;
-        Ok(page(response))
+        let scan = |channel| {
+            let request = request.clone();
+            async move { client(channel).scan(request).await }
+        };
+        self.pool.nodes.call("Scan", scan).await.map(|r| page(r.into_inner()))
     }
 
     /// Writes keys in one transaction of their own. Returns when it took effect.
     pub async fn put(&self, rows: &[(&[u8], &[u8])]) -> Result<u64> {
         let request = put_request(&[], rows);
-        let response = self.pool.nodes.call("Put", async |channel| client(channel).put(request.clone()).await).await?;
-        Ok(response.commit_timestamp)
+        let put = |channel| {
+            let request = request.clone();
+            async move { client(channel).put(request).await }
+        };
+        self.pool.nodes.call("Put", put).await.map(|r| r.into_inner().commit_timestamp)
     }
 
     /// Deletes keys in one transaction of their own. Returns when it took effect.
     pub async fn delete(&self, keys: &[&[u8]]) -> Result<u64> {
         let request = delete_request(&[], keys);
-        let nodes = &self.pool.nodes;
-        let response = nodes.call("Delete", async |channel| client(channel).delete(request.clone()).await).await?;
-        Ok(response.commit_timestamp)
+        let delete = |channel| {
+            let request = request.clone();
+            async move { client(channel).delete(request).await }
+        };
+        self.pool.nodes.call("Delete", delete).await.map(|r| r.into_inner().commit_timestamp)
     }
 
     async fn begin_aged(&self, options: TransactionOptions, priority: u64) -> Result<KeyRangeTransaction> {
@@ -107,16 +122,13 @@ impl KeyRange {
             Isolation::RepeatableRead => v1::Isolation::Snapshot,
         };
         let request = v1::BeginRequest { isolation: isolation.into(), read_only: options.read_only, priority };
-        let mut node = None;
-        let begin = async |channel: Channel| {
+        let begin = |channel| async move {
             let mut client = client(channel);
-            let response = client.begin(request).await;
-            node = Some(client);
-            response
+            client.begin(request).await.map(|begun| (client, begun.into_inner()))
         };
-        let begun = self.pool.nodes.call("Begin", begin).await?;
+        let (client, begun) = self.pool.nodes.call("Begin", begin).await?;
         Ok(KeyRangeTransaction {
-            client: node.expect("a call that succeeded was made"),
+            client,
             handle: begun.handle,
             read_timestamp: begun.read_timestamp,
             priority: begun.priority,

@@ -69,17 +69,16 @@ impl Nodes {
 
     /// Makes a unary call to one node after another until one answers. A call that may have had an effect before
     /// the connection was lost is not made again.
-    pub async fn call<T>(
-        &self,
-        what: &str,
-        mut call: impl AsyncFnMut(Channel) -> Result<tonic::Response<T>, Status>,
-    ) -> Result<T> {
+    pub async fn call<T, F>(&self, what: &str, mut call: impl FnMut(Channel) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
         let mut failures = Vec::new();
         for node in self.in_turn() {
             match call(self.channel(node)).await {
-                Ok(response) => {
+                Ok(answer) => {
                     self.mark_up(node);
-                    return Ok(response.into_inner());
+                    return Ok(answer);
                 }
                 Err(status) if !is_connection_loss(&status) => return Err(Error::from_status(&status)),
                 Err(status) => {

@@ -1,7 +1,7 @@
 //! The driver against a server on a real socket.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -38,7 +38,7 @@ async fn a_transaction_runs_again_until_it_commits() {
         tokio::spawn(async move {
             let account = String::from("1");
             for step in [1i64; 10] {
-                let add = async |tx: &mut Transaction| {
+                let add = async |mut tx: Lent<Transaction>| {
                     let id: i64 = account.parse().map_err(Error::application)?;
                     let balance: i64 = tx.query_one(BALANCE, &[&id]).await?.get(0)?;
                     tokio::task::yield_now().await;
@@ -58,11 +58,10 @@ async fn a_transaction_runs_again_until_it_commits() {
 #[tokio::test]
 async fn retries_are_told_by_reason() {
     let (_server, client) = server().await;
-    let mut attempts = 0;
+    let attempts = AtomicU32::new(0);
     let done = client
-        .transact_with(TransactionOptions::default(), async |tx| {
-            attempts += 1;
-            if attempts < 3 { tx.execute("SELECT conflict", &[]).await } else { Ok(7) }
+        .transact_with(TransactionOptions::default(), async |mut tx| {
+            if attempts.fetch_add(1, Ordering::Relaxed) < 2 { tx.execute("SELECT conflict", &[]).await } else { Ok(7) }
         })
         .await
         .unwrap();
@@ -72,16 +71,16 @@ async fn retries_are_told_by_reason() {
 #[tokio::test]
 async fn an_application_error_rolls_back_and_is_not_retried() {
     let (_server, client) = server().await;
-    let mut attempts = 0;
+    let attempts = AtomicU32::new(0);
     let error = client
-        .transact(async |tx| {
-            attempts += 1;
+        .transact(async |mut tx| {
+            attempts.fetch_add(1, Ordering::Relaxed);
             tx.execute(SET_BALANCE, &[&1i64, &0i64]).await?;
             Err::<(), _>(Error::application("changed my mind"))
         })
         .await
         .unwrap_err();
-    assert_eq!((error.kind(), attempts), (ErrorKind::Application, 1));
+    assert_eq!((error.kind(), attempts.into_inner()), (ErrorKind::Application, 1));
     let balance: i64 = client.query_one(BALANCE, &[&1i64]).await.unwrap().get(0).unwrap();
     assert_eq!(balance, 100);
 }
@@ -164,6 +163,25 @@ async fn an_unreachable_cluster_is_told_with_every_address() {
     let error = client.execute("SELECT 1", &[]).await.unwrap_err();
     assert_eq!(error.sqlstate(), "08001");
     assert!(error.message().contains("127.0.0.1:1: ") && error.message().contains("127.0.0.1:2: "), "{error}");
+}
+
+/// Everything can be done in a spawned task.
+#[tokio::test]
+async fn futures_are_send() {
+    fn check<T: Send>(_future: T) {}
+    let (_server, client) = server().await;
+    let (admin, keys) = (client.admin(), client.key_range());
+    check(client.execute("SELECT 1", &[&"x"]));
+    check(client.query_one("SELECT 1", &[]));
+    check(client.session());
+    check(admin.init());
+    check(admin.stats());
+    check(admin.ranges(RangeScope::All));
+    check(admin.split(Place::row("t", &[&1i64])));
+    check(keys.get(&[b"a"]));
+    check(keys.put(&[(b"a", b"1")]));
+    let key = b"a".to_vec();
+    check(keys.transact(TransactionOptions::default(), async |mut tx| tx.get(&[&key], true).await));
 }
 
 #[tokio::test]

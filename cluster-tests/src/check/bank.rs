@@ -2,7 +2,7 @@
 
 use proto::Timestamp;
 
-use crate::workload::bank::{ACCOUNTS, BALANCE, Ending, History};
+use crate::workload::bank::{ACCOUNTS, BALANCE, Ending, History, RECENT_MAX};
 
 /// What is wrong with a history, in sentences; empty if nothing is.
 ///
@@ -11,8 +11,8 @@ pub fn violations(history: &History, ledger: &[u64]) -> Vec<String> {
     let mut found: Vec<String> = history.surprises.iter().map(|s| format!("an error that no fault explains: {s}")).collect();
     for audit in &history.audits {
         let expected = ACCOUNTS as i64 * BALANCE;
-        if audit.total != expected || audit.accounts != ACCOUNTS {
-            let (accounts, total, at) = (audit.accounts, audit.total, audit.timestamp);
+        if audit.found.total != expected || audit.found.accounts != ACCOUNTS {
+            let (accounts, total, at) = (audit.found.accounts, audit.found.total, audit.found.timestamp);
             found.push(format!("an audit at {at} found {total} in {accounts} accounts instead of {expected}"));
         }
     }
@@ -32,7 +32,28 @@ pub fn violations(history: &History, ledger: &[u64]) -> Vec<String> {
         }
     }
     found.extend(real_time_violations(history));
+    found.extend(stale_audits(history));
     found
+}
+
+/// An audit must see whatever was acknowledged before it began.
+fn stale_audits(history: &History) -> Vec<String> {
+    let mut stale = Vec::new();
+    for (number, audit) in history.audits.iter().enumerate() {
+        let recent = &audit.found.recent;
+        if !recent.is_sorted_by(|a, b| a > b) {
+            stale.push(format!("audit {number} found the ledger out of order: {recent:?}"));
+        }
+        // A full page says nothing of what lies before it.
+        let from = if recent.len() < RECENT_MAX { 0 } else { recent.last().copied().unwrap_or(0) };
+        for (transfer, seen) in history.transfers.range(from..) {
+            let acknowledged = matches!(seen.ending, Ending::Committed { .. }) && seen.ended < audit.started;
+            if acknowledged && !recent.contains(transfer) {
+                stale.push(format!("audit {number} did not see transfer {transfer}, acknowledged before it began"));
+            }
+        }
+    }
+    stale
 }
 
 /// Acknowledged before another began, a transaction must have the smaller timestamp: external consistency.
@@ -44,7 +65,7 @@ fn real_time_violations(history: &History) -> Vec<String> {
         }
     }
     for (number, audit) in history.audits.iter().enumerate() {
-        operations.push((audit.started, audit.ended, audit.timestamp, format!("audit {number}"), false));
+        operations.push((audit.started, audit.ended, audit.found.timestamp, format!("audit {number}"), false));
     }
     let mut by_end: Vec<usize> = (0..operations.len()).collect();
     by_end.sort_by_key(|n| operations[*n].1);
@@ -75,14 +96,16 @@ fn real_time_violations(history: &History) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::bank::{Audit, Transfer};
+    use crate::workload::bank::{Audit, Found, Transfer};
 
     fn committed(started: u64, ended: u64, timestamp: u64) -> Transfer {
         Transfer { started, ended, ending: Ending::Committed { timestamp: Timestamp(timestamp) } }
     }
 
     fn audit(started: u64, timestamp: u64, total: i64) -> Audit {
-        Audit { started, ended: started + 1, timestamp: Timestamp(timestamp), accounts: ACCOUNTS, total }
+        let timestamp = Timestamp(timestamp);
+        let found = Found { timestamp, accounts: ACCOUNTS, total, recent: vec![2, 1] };
+        Audit { started, ended: started + 1, found }
     }
 
     const TOTAL: i64 = ACCOUNTS as i64 * BALANCE;
@@ -113,6 +136,8 @@ mod tests {
         history.audits.push(audit(11, 4, TOTAL));
         wrong(&history, &[1], "transfer 1 ended before audit");
         history.transfers.insert(3, committed(12, 13, 5));
+        history.audits.push(audit(20, 30, TOTAL));
+        wrong(&history, &[1, 3], "did not see transfer 3");
         wrong(&history, &[1, 3], "transfer 1 ended before transfer 3");
     }
 }

@@ -20,4 +20,4 @@ pub mod faults;
 pub mod world;
 
 pub use faults::{Fault, FaultPlan};
-pub use world::{Options, World};
+pub use world::{Options, Planted, World};

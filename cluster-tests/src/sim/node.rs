@@ -42,9 +42,18 @@ pub struct ClusterOptions {
     pub seed: u64,
     pub knobs: Arc<Knobs>,
     pub max_error: Duration,
+    /// A read window of the first node alone; see [`super::world::Planted`].
+    pub first_window: Option<Duration>,
 }
 
 impl ClusterOptions {
+    fn knobs_of(&self, node: usize) -> Arc<Knobs> {
+        match self.first_window {
+            Some(read_window) if node == 0 => Arc::new(Knobs { read_window, ..(*self.knobs).clone() }),
+            _ => self.knobs.clone(),
+        }
+    }
+
     pub fn ids(&self) -> Vec<NodeId> {
         (1..=self.nodes as u64).map(NodeId).collect()
     }
@@ -85,7 +94,7 @@ impl Node {
         let config = StoreConfig {
             node: self.id,
             cluster: ClusterId(1),
-            knobs: options.knobs.clone(),
+            knobs: options.knobs_of(self.index),
             seed: options.seed ^ (self.life << 32),
             logger: server::raft::logger(),
         };

@@ -32,6 +32,16 @@ pub struct Options {
     /// Nanoseconds that a sync takes.
     pub sync_min: u64,
     pub sync_max: u64,
+    pub planted: Planted,
+}
+
+/// Faults that the database does not promise to survive, planted to see whether the judges notice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Planted {
+    /// Disks say that they have synced long before they have.
+    pub lying_disks: bool,
+    /// The first node believes in a read window that its successors do not know of.
+    pub longer_window: Option<Duration>,
 }
 
 impl Options {
@@ -46,6 +56,7 @@ impl Options {
             faults: FaultPlan::default(),
             sync_min: 100_000,
             sync_max: 1_000_000,
+            planted: Planted::default(),
         }
     }
 }
@@ -55,6 +66,9 @@ enum Happening {
     Tick { node: usize, life: u64 },
     Synced { node: usize, life: u64, number: u64, flush: bool },
     Flushed { node: usize, life: u64, number: u64 },
+    /// By a disk that lies: it has said so, and now it is so.
+    SaidSynced { node: usize, life: u64, number: u64 },
+    Kept { node: usize, life: u64, number: u64 },
     Restart { node: usize },
     Heal { from: usize, to: usize },
     Fault(Fault),
@@ -91,17 +105,24 @@ pub struct World {
     pub trace: Trace,
     /// Called when a node's process has started, to give it work.
     on_start: Box<dyn FnMut(usize, &Db) -> Vec<BoxFuture<'static, ()>>>,
+    /// Splits a range of the workload, chosen by a random number.
+    on_split: Box<dyn Fn(Db, u64) -> BoxFuture<'static, ()>>,
 }
 
 impl World {
     /// A cluster at time zero. `on_start` gives each starting process its tasks.
-    pub fn new(options: Options, on_start: impl FnMut(usize, &Db) -> Vec<BoxFuture<'static, ()>> + 'static) -> World {
+    pub fn new(
+        options: Options,
+        on_start: impl FnMut(usize, &Db) -> Vec<BoxFuture<'static, ()>> + 'static,
+        on_split: impl Fn(Db, u64) -> BoxFuture<'static, ()> + 'static,
+    ) -> World {
         let seed = options.seed;
         let cluster = ClusterOptions {
             nodes: options.nodes,
             seed,
             knobs: Arc::new(options.knobs.clone()),
             max_error: options.max_error,
+            first_window: options.planted.longer_window,
         };
         let mut world = World {
             nodes: (0..options.nodes).map(|index| Node::new(index, &cluster)).collect(),
@@ -114,6 +135,7 @@ impl World {
             rng: Rng::new(seed, "world"),
             trace: Trace::default(),
             on_start: Box::new(on_start),
+            on_split: Box::new(on_split),
             options,
         };
         for (at, fault) in world.options.faults.0.clone() {
@@ -259,6 +281,12 @@ impl World {
                 self.nodes[node].disk.engine.flush();
                 self.step(node, Event::Flushed(number));
             }
+            Happening::SaidSynced { node, life, number } if self.nodes[node].life == life => {
+                self.step(node, Event::Synced(number));
+            }
+            Happening::Kept { node, life, number } if self.nodes[node].life == life => {
+                self.nodes[node].disk.synced(number);
+            }
             Happening::Restart { node } if self.nodes[node].process.is_none() => self.start(node),
             Happening::Heal { from, to } => self.net.set_cut(from, to, false),
             Happening::Fault(fault) => self.strike(fault),
@@ -299,6 +327,11 @@ impl World {
                 self.nodes[node].disk.append(number, &frame);
                 let sync = self.rng.between(self.options.sync_min, self.options.sync_max);
                 let at = (now + sync).max(self.nodes[node].stalled_until);
+                if self.options.planted.lying_disks {
+                    const LATE: u64 = 300_000_000;
+                    self.schedule(1_000, Happening::SaidSynced { node, life, number });
+                    return self.schedule_at(at + LATE, Happening::Kept { node, life, number });
+                }
                 self.schedule_at(at, Happening::Synced { node, life, number, flush: flush_first });
             }
             Effect::Flush { number } => {
@@ -363,9 +396,8 @@ impl World {
     /// Splits some range at a key of the workload, through some node.
     fn split(&mut self, key: u64) {
         let Some((node, db)) = (0..self.nodes.len()).find_map(|n| self.db(n).map(|db| (n, db))) else { return };
-        let key = crate::workload::bank::account_key(key % crate::workload::bank::ACCOUNTS);
-        let task = async move { drop(server::kv::Kv::split(&db, &key).await) };
-        self.executor.spawn(node, Box::pin(task));
+        let task = (self.on_split)(db, key);
+        self.executor.spawn(node, task);
     }
 
     /// Ends all faults: everybody runs, hears everybody, and syncs.
@@ -389,7 +421,10 @@ impl Happening {
     fn concerns(&self) -> Option<usize> {
         match self {
             Happening::Deliver { to, .. } => Some(*to),
-            Happening::Tick { node, .. } | Happening::Synced { node, .. } | Happening::Flushed { node, .. } => Some(*node),
+            Happening::Tick { node, .. }
+            | Happening::Synced { node, .. }
+            | Happening::SaidSynced { node, .. }
+            | Happening::Flushed { node, .. } => Some(*node),
             _ => None,
         }
     }

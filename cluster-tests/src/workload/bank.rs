@@ -10,6 +10,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use proto::{Key, Span, Timestamp, codec, keyspace};
 use server::kv::{BeginOptions, Db, Error, Isolation, Kv, Lock, ScanOptions, Transaction};
+use server::sql::Session;
+
+use super::sql_bank;
 
 /// Accounts, each with so much at first.
 pub const ACCOUNTS: u64 = 12;
@@ -22,6 +25,24 @@ pub fn account_key(account: u64) -> Key {
 
 fn ledger_key(transfer: u64) -> Key {
     Key([&[keyspace::APPLICATION], b"ledger/".as_slice(), &transfer.to_be_bytes()].concat())
+}
+
+fn ledger_number(key: &Key) -> u64 {
+    let prefix = ledger_key(0).0.len() - 8;
+    u64::from_be_bytes(key.0[prefix..].try_into().expect("a ledger key ends in 8 bytes"))
+}
+
+/// Splits the accounts at one of them.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn split(db: &Db, layer: Layer, account: u64) -> Result<(), Error> {
+    if layer == Layer::Sql {
+        let mut session = sql_bank::session(&sql_bank::open(db));
+        let text = format!("ALTER TABLE accounts SPLIT AT VALUES ({account})");
+        return sql_bank::run(&mut session, &text, &[]).await.map(drop).map_err(|e| explained(&e));
+    }
+    db.split(&account_key(account)).await
 }
 
 fn accounts_span() -> Span {
@@ -50,14 +71,25 @@ pub struct Transfer {
 }
 
 /// An audit as the auditor saw it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit {
     pub started: u64,
     pub ended: u64,
+    pub found: Found,
+}
+
+/// What an audit's transaction read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
     pub timestamp: Timestamp,
     pub accounts: u64,
     pub total: i64,
+    /// The last transfers in the ledger, the greatest number first; at most [`RECENT_MAX`].
+    pub recent: Vec<u64>,
 }
+
+/// How much of the ledger an audit looks at.
+pub const RECENT_MAX: usize = 30;
 
 /// Everything that the clients remember; outlives their nodes.
 #[derive(Debug, Default)]
@@ -72,19 +104,55 @@ pub struct History {
     pub retries: u64,
 }
 
+/// Through which layer the clients speak to the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layer {
+    /// Transactions over keys.
+    #[default]
+    Keys,
+    /// Statements of a SQL session.
+    Sql,
+}
+
 /// The bank's clients.
 #[derive(Clone, Default)]
 pub struct Bank {
+    pub layer: Layer,
     pub history: Arc<Mutex<History>>,
     stopped: Arc<Mutex<bool>>,
 }
 
+/// What one client has: a gateway, and a session if it speaks SQL.
+struct Desk {
+    db: Db,
+    session: Option<Session>,
+}
+
+impl Desk {
+    fn open(db: &Db, layer: Layer) -> Desk {
+        let session = (layer == Layer::Sql).then(|| sql_bank::session(&sql_bank::open(db)));
+        Desk { db: db.clone(), session }
+    }
+}
+
+/// What an SQL error means; what no fault explains is called corrupt here.
+fn explained(error: &server::sql::Error) -> Error {
+    sql_bank::cause(error).unwrap_or_else(|| Error::Corrupt(format!("{} {}", error.sqlstate, error.message)))
+}
+
 impl Bank {
+    pub fn new(layer: Layer) -> Bank {
+        Bank { layer, ..Bank::default() }
+    }
+
     /// Writes the accounts' first balances.
     ///
     /// # Errors
     /// Whatever the database says.
-    pub async fn load(db: &Db) -> Result<(), Error> {
+    pub async fn load(db: &Db, layer: Layer) -> Result<(), Error> {
+        if layer == Layer::Sql {
+            return sql_bank::load(&sql_bank::open(db)).await.map_err(|e| explained(&e));
+        }
         let mut txn = db.begin(BeginOptions::default()).await?;
         for account in 0..ACCOUNTS {
             txn.put(account_key(account), codec::encode(&BALANCE))?;
@@ -118,6 +186,7 @@ impl Bank {
     }
 
     async fn transfer_on_and_on(&self, db: &Db) {
+        let mut desk = Desk::open(db, self.layer);
         let now = || db.monotonic().as_nanos() as u64;
         while !self.is_stopped() {
             let transfer = self.with(|h| {
@@ -126,7 +195,7 @@ impl Bank {
             });
             let started = now();
             self.with(|h| h.open.insert(transfer, started));
-            let ending = self.transfer(db, transfer).await;
+            let ending = self.transfer(&mut desk, transfer).await;
             let ended = now();
             self.with(|h| {
                 h.open.remove(&transfer);
@@ -136,14 +205,14 @@ impl Bank {
         }
     }
 
-    async fn transfer(&self, db: &Db, transfer: u64) -> Ending {
+    async fn transfer(&self, desk: &mut Desk, transfer: u64) -> Ending {
         let mut options = BeginOptions::default();
         loop {
-            match self.try_transfer(db, transfer, &mut options).await {
+            match self.try_transfer(desk, transfer, &mut options).await {
                 Ok(timestamp) => return Ending::Committed { timestamp },
                 Err(Error::Retry(_)) => {
                     self.with(|h| h.retries += 1);
-                    db.sleep(Duration::from_micros(db.random() as u64 % 5_000)).await;
+                    desk.db.sleep(Duration::from_micros(desk.db.random() as u64 % 5_000)).await;
                 }
                 Err(Error::OutcomeUnknown { .. }) => return Ending::Unknown,
                 Err(Error::Unavailable(_)) => return Ending::Failed,
@@ -155,13 +224,22 @@ impl Bank {
         }
     }
 
-    async fn try_transfer(&self, db: &Db, transfer: u64, options: &mut BeginOptions) -> Result<Timestamp, Error> {
+    async fn try_transfer(&self, desk: &mut Desk, transfer: u64, options: &mut BeginOptions) -> Result<Timestamp, Error> {
+        let db = desk.db.clone();
         let dice = db.random();
         // Some transfers lock, some rely on validation alone.
         let lock = if dice & 1 == 0 { Lock::Exclusive } else { Lock::None };
         let from = (dice >> 8) as u64 % ACCOUNTS;
         let to = (from + 1 + (dice >> 40) as u64 % (ACCOUNTS - 1)) % ACCOUNTS;
         let amount = 1 + (dice >> 72) as i64 % 10;
+        if let Some(session) = &mut desk.session {
+            let result = sql_bank::transfer(session, transfer, (from, to, amount), lock == Lock::Exclusive).await;
+            if result.is_err() {
+                // Whatever it answers: the transaction is over.
+                let _ = sql_bank::run(session, "ROLLBACK", &[]).await;
+            }
+            return result.map_err(|e| explained(&e));
+        }
         let mut txn = db.begin(BeginOptions { isolation: Isolation::Serializable, ..options.clone() }).await?;
         options.priority = Some(txn.priority());
         let mut balances = Vec::new();
@@ -178,10 +256,10 @@ impl Bank {
     async fn audit_on_and_on(&self, db: &Db) {
         while !self.is_stopped() {
             let started = db.monotonic().as_nanos() as u64;
-            match Bank::audit(db).await {
-                Ok((timestamp, accounts, total)) => {
+            match Bank::audit(db, self.layer).await {
+                Ok(found) => {
                     let ended = db.monotonic().as_nanos() as u64;
-                    self.with(|h| h.audits.push(Audit { started, ended, timestamp, accounts, total }));
+                    self.with(|h| h.audits.push(Audit { started, ended, found }));
                 }
                 Err(Error::Unavailable(_) | Error::Retry(_)) => {}
                 Err(other) => self.with(|h| h.surprises.push(other.to_string())),
@@ -190,32 +268,48 @@ impl Bank {
         }
     }
 
-    /// Adds up the accounts: the read timestamp, how many there are, and their total.
+    /// Adds up the accounts, and looks at the end of the ledger, in one transaction.
     ///
     /// # Errors
     /// Whatever the database says.
-    pub async fn audit(db: &Db) -> Result<(Timestamp, u64, i64), Error> {
+    pub async fn audit(db: &Db, layer: Layer) -> Result<Found, Error> {
+        if layer == Layer::Sql {
+            let mut session = sql_bank::session(&sql_bank::open(db));
+            return sql_bank::audit(&mut session).await.map_err(|e| explained(&e));
+        }
         let mut txn = db.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
         let rows = scan_all(txn.as_mut(), accounts_span(), 5).await?;
         let mut total = 0;
         for (_, value) in &rows {
             total += decode_balance(Some(value.clone()))?;
         }
+        let last = ScanOptions { rows_max: RECENT_MAX, reverse: true, ..ScanOptions::default() };
+        let mut recent = Vec::new();
+        let mut rest = Some(ledger_span());
+        while let Some(span) = rest.filter(|_| recent.len() < RECENT_MAX) {
+            let page = txn.scan(&span, last).await?;
+            recent.extend(page.rows.iter().map(|(key, _)| ledger_number(key)));
+            rest = page.resume;
+        }
+        recent.truncate(RECENT_MAX);
+        let timestamp = txn.read_timestamp();
         txn.commit().await?;
-        Ok((txn.read_timestamp(), rows.len() as u64, total))
+        Ok(Found { timestamp, accounts: rows.len() as u64, total, recent })
     }
 
     /// The numbers of all transfers in the ledger.
     ///
     /// # Errors
     /// Whatever the database says.
-    pub async fn ledger(db: &Db) -> Result<Vec<u64>, Error> {
+    pub async fn ledger(db: &Db, layer: Layer) -> Result<Vec<u64>, Error> {
+        if layer == Layer::Sql {
+            let mut session = sql_bank::session(&sql_bank::open(db));
+            return sql_bank::ledger(&mut session).await.map_err(|e| explained(&e));
+        }
         let mut txn = db.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
         let rows = scan_all(txn.as_mut(), ledger_span(), 1000).await?;
-        let prefix = ledger_key(0).0.len() - 8;
-        let number = |key: &Key| u64::from_be_bytes(key.0[prefix..].try_into().expect("a ledger key ends in 8 bytes"));
         txn.commit().await?;
-        Ok(rows.iter().map(|(key, _)| number(key)).collect())
+        Ok(rows.iter().map(|(key, _)| ledger_number(key)).collect())
     }
 }
 

@@ -90,7 +90,8 @@ impl AdminService {
         let table = self.table(&row.table).await?;
         let columns = table.key_ordinals().len();
         if !(1..=columns).contains(&row.values.len()) {
-            let message = format!("a row is given by 1 to {columns} values of its primary key, not {}", row.values.len());
+            let message =
+                format!("a row is given by 1 to {columns} values of its primary key, not {}", row.values.len());
             return Err(Error::new(state::INVALID_PARAMETER, message));
         }
         let mut key = table.prefix();
@@ -141,9 +142,7 @@ impl Admin for AdminService {
     async fn ranges(&self, request: Request<v1::RangesRequest>) -> Result<Response<v1::RangesResponse>, Status> {
         let span = match request.into_inner().scope {
             None => Span::all(),
-            Some(v1::ranges_request::Scope::Table(table)) => {
-                self.table(&table).await.map_err(|e| status(&e))?.span()
-            }
+            Some(v1::ranges_request::Scope::Table(table)) => self.table(&table).await.map_err(|e| status(&e))?.span(),
             Some(v1::ranges_request::Scope::Span(span)) => Span { start: Key(span.start), end: Key(span.end) },
         };
         let ranges = self.kv.ranges(&span).await.map_err(kv_status)?;

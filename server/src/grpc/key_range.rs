@@ -25,8 +25,14 @@ const KEYS_MAX: usize = 10_000;
 
 /// What a call does in its transaction.
 enum Work {
-    Get { keys: Vec<Key>, lock: Lock },
-    Scan { span: Span, options: ScanOptions },
+    Get {
+        keys: Vec<Key>,
+        lock: Lock,
+    },
+    Scan {
+        span: Span,
+        options: ScanOptions,
+    },
     /// A key without a value is deleted.
     Write(Vec<(Key, Option<Value>)>),
 }

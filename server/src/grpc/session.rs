@@ -1,8 +1,9 @@
 //! One SQL session over one stream.
 //!
 //! Requests are carried out one after the other, in order. While one runs, those behind it are read and wait in a
-//! bounded queue, so that a `Cancel` is seen: it drops the running statement, or marks a waiting one. When the
-//! stream ends, whatever runs is dropped and an open transaction is rolled back.
+//! bounded queue, so that a `Cancel` is seen: it drops the running statement, or marks a waiting one. A client
+//! that ends its side of the stream still gets its answers; when the whole stream breaks, whatever runs is dropped. In
+//! the end an open transaction is rolled back.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use super::status::failure;
 use crate::edge::cancellation;
 use crate::kv::Kv;
 use crate::sql::error::state;
-use crate::sql::{Column, Completion, Error, Prepared, Status, Sql};
+use crate::sql::{Column, CommitWatch, Completion, Error, Prepared, Sql, Status};
 
 /// Requests that wait while one is carried out. When there are more, the client's stream is not read on, and a `Cancel`
 /// behind them has to wait too.
@@ -39,6 +40,8 @@ pub struct Session {
     waiting: VecDeque<v1::SessionRequest>,
     /// Waiting requests that are not to be carried out.
     cancelled: BTreeSet<u64>,
+    /// The client has ended its side of the stream, and waits for the answers.
+    has_said_all: bool,
 }
 
 /// The client has gone, or is not worth talking to; in the latter case it has been told.
@@ -57,7 +60,15 @@ impl Session {
         requests: Streaming<v1::SessionRequest>,
         answers: mpsc::Sender<Result<v1::SessionResponse, tonic::Status>>,
     ) -> Session {
-        Session { sql, kv, requests, answers, waiting: VecDeque::new(), cancelled: BTreeSet::new() }
+        Session {
+            sql,
+            kv,
+            requests,
+            answers,
+            waiting: VecDeque::new(),
+            cancelled: BTreeSet::new(),
+            has_said_all: false,
+        }
     }
 
     /// Carries out requests until the stream ends.
@@ -87,6 +98,7 @@ impl Session {
         loop {
             let request = match self.waiting.pop_front() {
                 Some(request) => request,
+                None if self.has_said_all => return Err(Over),
                 None => self.requests.message().await.ok().flatten().ok_or(Over)?,
             };
             // A Cancel that comes when nothing runs comes too late.
@@ -98,22 +110,17 @@ impl Session {
 
     async fn carry_out(&mut self, session: &mut crate::sql::Session, message: v1::SessionRequest) -> Result<(), Over> {
         let id = message.id;
-        let before = session.status();
-        let text = match &message.request {
-            Some(Request::Execute(execute)) => execute.sql.clone(),
-            _ => String::new(),
-        };
+        let commit = session.commit_watch();
         if self.cancelled.remove(&id) {
             session.fail();
-            return self.answer_failure(id, session.status(), &cancellation::error("", Status::Failed)).await;
+            return self.answer_failure(id, session.status(), &cancellation::error()).await;
         }
         let (answers, kv) = (self.answers.clone(), self.kv.clone());
         let result = match message.request {
             Some(Request::Execute(execute)) => {
                 let statement = Statement { execute, started: kv.monotonic() };
                 let outlet = Outlet { answers, wrap: move |answer| Some(response(id, answer)) };
-                let can_stop = !cancellation::is_commit(&text);
-                self.watch(id, can_stop, statement.run(session, kv.as_ref(), &outlet)).await?
+                self.watch(id, commit, statement.run(session, kv.as_ref(), &outlet)).await?
             }
             Some(Request::Prepare(prepare)) => {
                 let work = async {
@@ -121,7 +128,7 @@ impl Session {
                     drop(answers.send(Ok(response(id, Response::Described(described(&prepared))))).await);
                     Ok(())
                 };
-                self.watch(id, true, work).await?
+                self.watch(id, commit, work).await?
             }
             Some(Request::Start(_)) => return Err(self.refuse("the session has been started already").await),
             Some(Request::Cancel(_)) => Ended::Done(Ok(())),
@@ -130,35 +137,42 @@ impl Session {
         let error = match result {
             Ended::Done(Ok(())) => return Ok(()),
             Ended::Done(Err(error)) => error,
-            Ended::Cancelled => cancellation::error(&text, before),
+            Ended::Cancelled => cancellation::error(),
         };
         // An error that the session has not met itself fails its transaction, too.
         session.fail();
         self.answer_failure(id, session.status(), &error).await
     }
 
-    /// Waits for some work, reading requests meanwhile. Work that cannot be stopped is waited for even if the client goes.
-    async fn watch<T>(&mut self, id: u64, can_stop: bool, work: impl Future<Output = T>) -> Result<Ended<T>, Over> {
+    /// Waits for some work, reading requests meanwhile. A commit is waited for even if the client goes.
+    async fn watch<T>(
+        &mut self,
+        id: u64,
+        commit: CommitWatch,
+        work: impl Future<Output = T>,
+    ) -> Result<Ended<T>, Over> {
         tokio::pin!(work);
         loop {
-            let has_room = self.waiting.len() < REQUESTS_QUEUED_MAX;
-            tokio::select! {
+            let reads = !self.has_said_all && self.waiting.len() < REQUESTS_QUEUED_MAX;
+            let message = tokio::select! {
                 biased;
                 done = &mut work => return Ok(Ended::Done(done)),
-                message = self.requests.message(), if has_room => {
-                    let Some(message) = message.ok().flatten() else {
-                        return if can_stop { Err(Over) } else { Ok(Ended::Done(work.await)) };
-                    };
-                    match message.request {
-                        Some(Request::Cancel(cancel)) if cancel.id == id => {
-                            if can_stop {
-                                return Ok(Ended::Cancelled);
-                            }
+                () = self.answers.closed() => Err(Over),
+                message = self.requests.message(), if reads => message.map_err(|_| Over),
+            };
+            match message {
+                Err(Over) if commit.is_committing() => return Ok(Ended::Done(work.await)),
+                Err(Over) => return Err(Over),
+                Ok(None) => self.has_said_all = true,
+                Ok(Some(message)) => match message.request {
+                    Some(Request::Cancel(cancel)) if cancel.id == id => {
+                        if !commit.is_committing() {
+                            return Ok(Ended::Cancelled);
                         }
-                        Some(Request::Cancel(cancel)) => self.cancel_waiting(cancel.id),
-                        _ => self.waiting.push_back(message),
                     }
-                }
+                    Some(Request::Cancel(cancel)) => self.cancel_waiting(cancel.id),
+                    _ => self.waiting.push_back(message),
+                },
             }
         }
     }

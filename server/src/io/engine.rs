@@ -51,6 +51,9 @@ impl RocksEngine {
             family.set_block_based_table_factory(&table);
             family.set_compression_type(DBCompressionType::Lz4);
             family.set_write_buffer_size(MEMTABLE_BYTES);
+            // Most lookups are for intents and records that are not there.
+            family.set_memtable_whole_key_filtering(true);
+            family.set_memtable_prefix_bloom_ratio(0.05);
             family.set_level_compaction_dynamic_level_bytes(true);
             ColumnFamilyDescriptor::new(name, family)
         });

@@ -4,7 +4,7 @@
 //! writes all frames that came while it was syncing as one and syncs again: group commit. The engine is flushed on a third
 //! thread, seldom.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -56,7 +56,7 @@ const EVENTS_AT_ONCE: usize = 256;
 /// A running store.
 pub struct StoreThread {
     pub inputs: Sender<Input>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl StoreThread {
@@ -69,14 +69,15 @@ impl StoreThread {
         let own = inputs.clone();
         let name = format!("store-{}", parts.store.node());
         let thread = thread::Builder::new().name(name).spawn(move || run(parts, &receiver, own))?;
-        Ok(StoreThread { inputs, thread: Some(thread) })
+        Ok(StoreThread { inputs, thread: Mutex::new(Some(thread)) })
     }
 
     /// Lets the store finish what is on its way to disk, and ends its threads.
-    pub fn stop(mut self) {
+    pub fn stop(&self) {
         // An ended loop needs no telling.
         let _ = self.inputs.send(Input::Stop);
-        if let Some(thread) = self.thread.take() {
+        let thread = self.thread.lock().expect("no holder of this lock panics").take();
+        if let Some(thread) = thread {
             let _ = thread.join();
         }
     }

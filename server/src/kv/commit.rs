@@ -17,7 +17,7 @@ use txn::coordinator::{self, Action, Coordinator, Event};
 
 use super::api::{CommitTimings, Committed, Isolation};
 use super::db::Db;
-use super::error::Error;
+use super::error::{Conflict, Error, RetryReason};
 use super::router::Failure;
 use super::settle::Pusher;
 use super::transaction::KvTransaction;
@@ -31,6 +31,7 @@ struct Commit {
     keys: Vec<Key>,
     /// What must not have changed if the commit is pushed.
     validate: Vec<Span>,
+    isolation: Isolation,
     timings: CommitTimings,
 }
 
@@ -41,7 +42,7 @@ pub(super) async fn run(txn: &mut KvTransaction) -> Result<Committed, Error> {
     let keys: Vec<Key> = writes.iter().map(|w| w.key.clone()).collect();
     let validate = match txn.isolation {
         Isolation::Serializable => txn.reads.to_vec(),
-        Isolation::Snapshot => keys.iter().chain(&txn.locked).map(Span::point).collect(),
+        Isolation::Snapshot => keys.iter().chain(txn.locked.keys()).map(Span::point).collect(),
     };
     let meta = TxnMeta {
         id: txn.id,
@@ -57,6 +58,7 @@ pub(super) async fn run(txn: &mut KvTransaction) -> Result<Committed, Error> {
         writes,
         keys,
         validate,
+        isolation: txn.isolation,
         timings: CommitTimings::default(),
     };
     let (sender, receiver) = oneshot::channel();
@@ -103,7 +105,19 @@ impl Commit {
         self.timings.total = self.db.env().clock().monotonic() - began;
         match result.expect("a coordinator finishes") {
             Ok(timestamp) => Ok(Committed { timestamp, timings: self.timings }),
-            Err(failure) => Err(Error::from_coordinator(failure, self.txn.id, self.read)),
+            Err(failure) => Err(self.explain(failure)),
+        }
+    }
+
+    /// Under snapshot isolation only rows that the transaction wrote or locked are validated, so that is what has changed.
+    fn explain(&self, failure: coordinator::Failure) -> Error {
+        match Error::from_coordinator(failure, self.txn.id, self.read) {
+            Error::Retry(conflict)
+                if self.isolation == Isolation::Snapshot && conflict.reason == RetryReason::ReadChanged =>
+            {
+                Error::Retry(Conflict { reason: RetryReason::WriteConflict, ..conflict })
+            }
+            other => other,
         }
     }
 

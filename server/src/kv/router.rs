@@ -58,7 +58,9 @@ impl Router {
         for range in ranges {
             map.insert(range);
         }
-        let cache = Cache { map, leaders: BTreeMap::new(), pending: BTreeMap::new(), next_id: 0 };
+        // Late answers to requests of an earlier life of this node must not be taken for answers to new ones.
+        let next_id = env.random() >> 1;
+        let cache = Cache { map, leaders: BTreeMap::new(), pending: BTreeMap::new(), next_id };
         Router { env, outbox, knobs, me, cache: Mutex::new(cache) }
     }
 

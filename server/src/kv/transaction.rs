@@ -30,7 +30,9 @@ pub struct KvTransaction {
     pub(super) writes: BTreeMap<Key, Option<Value>>,
     write_bytes: usize,
     pub(super) reads: SpanSet,
-    pub(super) locked: BTreeSet<Key>,
+    /// The rows that it has locked, with what it read there. As long as its reads hold, so does this.
+    pub(super) locked: BTreeMap<Key, Option<Value>>,
+    locked_bytes: usize,
     /// Where it may hold places in lock tables.
     pub(super) keeper: Option<Arc<Keeper>>,
     /// The newest version that it has read.
@@ -58,7 +60,8 @@ impl KvTransaction {
             writes: BTreeMap::new(),
             write_bytes: 0,
             reads: SpanSet::default(),
-            locked: BTreeSet::new(),
+            locked: BTreeMap::new(),
+            locked_bytes: 0,
             keeper: None,
             newest: Timestamp::ZERO,
             finished: false,
@@ -115,9 +118,16 @@ impl KvTransaction {
         if latest > self.read {
             self.move_read(latest, &read_at).await?;
         }
-        for (key, _) in read_at {
-            self.reads.add_key(&key);
-            self.locked.insert(key);
+        for (key, value) in &found {
+            self.reads.add_key(key);
+            self.locked_bytes += key.0.len() + value.as_ref().map_or(0, Vec::len);
+            self.locked.insert(key.clone(), value.clone());
+        }
+        let limit = self.db.shared.knobs.txn_bytes_max;
+        if self.locked_bytes > limit {
+            return Err(Error::Limit(format!(
+                "the rows that the transaction has locked exceed {limit} bytes: split the work into several transactions"
+            )));
         }
         Ok(found)
     }
@@ -163,8 +173,19 @@ impl KvTransaction {
     pub(super) fn release_locks(&mut self) {
         if let Some(keeper) = self.keeper.take() {
             keeper.finished.store(true, Ordering::Relaxed);
+            if keeper.ranges.lock().expect("no holder of this lock panics").is_empty() {
+                return;
+            }
             let (db, txn) = (self.db.clone(), self.id);
             self.db.env().spawn(Box::pin(async move { keeper.tell(&db, txn, false).await }));
+        }
+    }
+
+    /// The commit's own commands give up the locks on what was written: those ranges need no further word.
+    fn forget_locks_of_written(&mut self, written: &[Key]) {
+        if let Some(keeper) = &self.keeper {
+            let mut ranges = keeper.ranges.lock().expect("no holder of this lock panics");
+            ranges.retain(|_, range| !written.iter().any(|key| range.contains(key)));
         }
     }
 
@@ -218,8 +239,8 @@ impl Transaction for KvTransaction {
         let wanted: BTreeSet<Key> = keys
             .iter()
             .filter(|key| match lock {
-                Lock::None => !self.writes.contains_key(key),
-                Lock::Exclusive => !self.locked.contains(key) || !self.writes.contains_key(key),
+                Lock::None => !self.writes.contains_key(key) && !self.locked.contains_key(key),
+                Lock::Exclusive => !self.locked.contains_key(key),
             })
             .cloned()
             .collect();
@@ -231,7 +252,7 @@ impl Transaction for KvTransaction {
         };
         let value = |key: &Key| match self.writes.get(key) {
             Some(buffered) => buffered.clone(),
-            None => found.get(key).cloned().flatten(),
+            None => found.get(key).or_else(|| self.locked.get(key)).cloned().flatten(),
         };
         Ok(keys.iter().map(value).collect())
     }
@@ -264,7 +285,11 @@ impl Transaction for KvTransaction {
             let timings = CommitTimings { clock_wait, total: clock_wait, ..CommitTimings::default() };
             return Ok(Committed { timestamp: self.read, timings });
         }
+        let written: Vec<Key> = self.writes.keys().cloned().collect();
         let result = super::commit::run(self).await;
+        if result.is_ok() {
+            self.forget_locks_of_written(&written);
+        }
         self.finish();
         let committed = result.inspect_err(|error| self.db.shared.counters.failed(error))?;
         let waited = self.db.wait_until_past(committed.timestamp.max(self.newest)).await;

@@ -141,6 +141,35 @@ impl Bootstrap {
         Ok(cluster)
     }
 
+    /// Asks the nodes of the join list, until each has answered, whether they belong to this node's cluster. Returns what is
+    /// wrong as soon as one does not; a node that is in none yet says nothing.
+    pub async fn find_strangers(&self) -> Option<String> {
+        const PAUSE: Duration = Duration::from_secs(2);
+        let own = self.identity()?;
+        let mut unasked: Vec<&String> = self.join.iter().filter(|address| **address != self.address).collect();
+        while !unasked.is_empty() {
+            let mut silent = Vec::new();
+            for address in unasked {
+                match self.ask(address, &Question::Who).await {
+                    Ok(Answer::Me { identity: Some(theirs), .. }) if theirs.cluster != own.cluster => {
+                        return Some(format!(
+                            "the store directory belongs to {} of cluster {}, but the node at {address} is {} of cluster {}: \
+                             give this node its own directory, or correct --join",
+                            own.node, own.cluster, theirs.node, theirs.cluster
+                        ));
+                    }
+                    Ok(_) => {}
+                    Err(_) => silent.push(address),
+                }
+            }
+            unasked = silent;
+            if !unasked.is_empty() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        None
+    }
+
     async fn ask(&self, address: &str, question: &Question) -> Result<Answer, String> {
         let payload = codec::encode(question);
         let reply = if address == self.address {

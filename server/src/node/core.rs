@@ -137,7 +137,7 @@ impl Core {
     }
 
     /// Ends all tasks and threads; what is on its way to disk gets there.
-    pub async fn stop(self) {
+    pub async fn stop(self: Arc<Self>) {
         self.stopped.cancel();
         // Joining a thread blocks.
         let _ = tokio::task::spawn_blocking(move || self.store.stop()).await;

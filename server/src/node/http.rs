@@ -97,6 +97,12 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
 }
 
 fn line(text: &mut String, name: &str, value: u64) {
+    let family = name.split('{').next().unwrap_or(name);
+    let kind = if family.ends_with("_total") { "counter" } else { "gauge" };
+    let declared = format!("# TYPE {family} {kind}\n");
     // Writing to a string does not fail.
-    let _ = writeln!(text, "{name} {value}");
+    let _ = match text.contains(&declared) {
+        true => writeln!(text, "{name} {value}"),
+        false => writeln!(text, "{declared}{name} {value}"),
+    };
 }

@@ -129,11 +129,8 @@ impl Node {
         self.stop.send_replace(true);
         // It may have panicked; then there is nothing to wait for.
         let _ = self.run.await;
-        if let Ok(shared) = Arc::try_unwrap(self.shared)
-            && let Some(core) = shared.core.into_inner()
-            && let Ok(core) = Arc::try_unwrap(core)
-        {
-            core.stop().await;
+        if let Some(core) = self.shared.core.get() {
+            core.clone().stop().await;
         }
     }
 }
@@ -234,14 +231,33 @@ async fn run(
         members: core.identity.members.iter().map(|m| m.id).collect(),
         transport: core.transport.clone(),
     });
+    let strangers = {
+        let (bootstrap, fatal) = (shared.bootstrap.clone(), fatal.clone());
+        tokio::spawn(async move {
+            if let Some(why) = bootstrap.find_strangers().await {
+                let _ = fatal.send(why);
+            }
+        })
+    };
+    let clean_up = {
+        let sql = core.sql.clone();
+        tokio::spawn(async move {
+            // What an interrupted DROP TABLE left; the next start tries again.
+            if let Err(error) = sql.clean_up().await {
+                tracing::debug!(error = %error.message, "the catalog was not cleaned up");
+            }
+        })
+    };
     let kv: Arc<dyn Kv> = Arc::new(core.db.clone());
     let pg = pg.map(|listener| {
         let server = PgServer::new(core.sql.clone(), kv.clone(), PG_CONNECTIONS_MAX);
         tokio::spawn(server.serve(listener, until(stopped.clone())))
     });
     drop(serve_grpc(core.sql.clone(), kv, shared.clone(), peers, listener, until(stopped.clone())).await);
-    for task in [pg].into_iter().flatten() {
-        let _ = task.await;
+    strangers.abort();
+    clean_up.abort();
+    if let Some(pg) = pg {
+        let _ = pg.await;
     }
     if let Some(web) = web {
         let _ = web.await;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use pgwire::messages::PgWireFrontendMessage as Message;
 use pgwire::messages::data::{FieldDescription, RowDescription};
 use pgwire::messages::response::{CommandComplete, ReadyForQuery, TransactionStatus};
 use proto::Datum;
@@ -15,7 +14,7 @@ use super::extended::{Portal, PreparedStatement};
 use super::format::Format;
 use super::wire::Writer;
 use crate::edge::cancellation;
-use crate::sql::{Column, Completion, Error, Prepared, Session, Status};
+use crate::sql::{Column, CommitWatch, Completion, Error, Prepared, Session, Status};
 
 /// One connection's session, with what the protocol adds to it.
 pub struct Backend<W> {
@@ -29,13 +28,6 @@ pub struct Backend<W> {
     pub(super) implicit: bool,
     /// The values of variables that the client has been told.
     pub(super) reported: BTreeMap<&'static str, String>,
-}
-
-/// A message that runs a statement.
-pub struct Running {
-    pub text: String,
-    before: Status,
-    is_simple: bool,
 }
 
 /// Why something did not work.
@@ -92,25 +84,16 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
         }
     }
 
-    /// The statement that a message is about to run, if it is one that runs any.
-    pub fn running(&self, message: &Message) -> Option<Running> {
-        let (text, is_simple) = match message {
-            Message::Query(query) => (query.query.clone(), true),
-            Message::Execute(execute) => {
-                let portal = self.portals.get(execute.name.as_deref().unwrap_or_default())?;
-                (portal.text().to_string(), false)
-            }
-            _ => return None,
-        };
-        Some(Running { text, before: self.session.status(), is_simple })
+    /// Tells whether the statement that runs may still be dropped.
+    pub fn commit_watch(&self) -> CommitWatch {
+        self.session.commit_watch()
     }
 
     /// To be called after the work on a message was dropped because of a cancel request.
-    pub async fn cancelled(&mut self, running: Option<Running>) -> io::Result<()> {
-        let Some(running) = running else { return Ok(()) };
-        self.fail(&cancellation::error(&running.text, running.before), Severity::Error).await?;
+    pub async fn cancelled(&mut self, is_simple: bool) -> io::Result<()> {
+        self.fail(&cancellation::error(), Severity::Error).await?;
         self.abandon_implicit().await;
-        if running.is_simple {
+        if is_simple {
             return self.ready().await;
         }
         self.skipping = true;
@@ -152,14 +135,19 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
         Ok(())
     }
 
-    /// Runs a statement and sends its rows. The caller sends the completion.
+    /// Runs a statement and sends its rows, after their description if that is asked for. The caller sends the
+    /// completion.
     pub(super) async fn run(
         &mut self,
         prepared: &Prepared,
         params: Vec<Datum>,
         formats: &[Format],
+        describe: bool,
     ) -> Result<Completion, Trouble> {
         let mut rows = self.session.execute(prepared, params).await?;
+        if describe && !prepared.columns.is_empty() {
+            put_row_description(&mut self.writer, &prepared.columns, formats);
+        }
         while let Some(batch) = rows.next().await? {
             for row in &batch {
                 self.writer.put_row(row, formats);
@@ -180,26 +168,11 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
         self.writer.put(&CommandComplete::new(completion.tag.clone()));
     }
 
-    pub(super) fn put_row_description(&mut self, columns: &[Column], formats: &[Format]) {
-        let field = |(column, format): (&Column, &Format)| {
-            FieldDescription::new(
-                column.name.clone(),
-                0,
-                0,
-                column.data_type.oid(),
-                column.data_type.type_len(),
-                column.data_type.type_modifier(),
-                format.code(),
-            )
-        };
-        self.writer.put(&RowDescription::new(columns.iter().zip(formats).map(field).collect()));
-    }
-
     /// `DEALLOCATE` and `DISCARD ALL` are about statements that are kept here.
     pub(super) fn forget_statements(&mut self, text: &str) {
         let mut words = text.split(|c: char| c.is_whitespace() || c == ';').filter(|word| !word.is_empty());
         let first = words.next().unwrap_or_default();
-        let last = words.last().unwrap_or_default();
+        let last = words.next_back().unwrap_or_default();
         if first.eq_ignore_ascii_case("DISCARD") {
             self.statements.clear();
             self.portals.clear();
@@ -211,4 +184,17 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
             }
         }
     }
+}
+
+/// Tells the columns of the rows that follow.
+pub(super) fn put_row_description<W>(writer: &mut Writer<W>, columns: &[Column], formats: &[Format])
+where
+    W: AsyncWrite + Unpin,
+{
+    let field = |(column, format): (&Column, &Format)| {
+        let data_type = column.data_type;
+        let (oid, length, modifier) = (data_type.oid(), data_type.type_len(), data_type.type_modifier());
+        FieldDescription::new(column.name.clone(), 0, 0, oid, length, modifier, format.code())
+    };
+    writer.put(&RowDescription::new(columns.iter().zip(formats).map(field).collect()));
 }

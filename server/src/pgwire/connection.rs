@@ -14,7 +14,6 @@ use super::backend::Backend;
 use super::errors::{self, Severity};
 use super::startup::{self, Started};
 use super::wire::{Reader, Writer};
-use crate::edge::cancellation::is_commit;
 use crate::sql::Error;
 
 /// Serves a connection. What goes wrong with it concerns nobody else.
@@ -31,6 +30,8 @@ pub async fn serve(server: Arc<PgServer>, stream: TcpStream, peer: SocketAddr) {
 enum Next {
     Go,
     End,
+    /// The work on it was dropped.
+    Cancelled,
 }
 
 async fn run<R, W>(server: Arc<PgServer>, mut reader: Reader<R>, mut writer: Writer<W>) -> io::Result<()>
@@ -85,20 +86,47 @@ where
                 return Err(error);
             }
         };
-        let next_is_sync = reader.next_is_sync();
-        let running = backend.running(&message);
-        let can_stop = running.as_ref().is_some_and(|running| !is_commit(&running.text));
-        let next = tokio::select! {
+        let is_simple = matches!(message, Message::Query(_));
+        match watch(reader, backend, cancelled, message).await? {
+            Next::Go => {}
+            Next::End => return Ok(()),
+            Next::Cancelled => backend.cancelled(is_simple).await?,
+        }
+    }
+}
+
+/// Carries out a message. A statement that runs is dropped when it is cancelled, or the client has gone, unless it is
+/// committing already.
+async fn watch<R, W>(
+    reader: &mut Reader<R>,
+    backend: &mut Backend<W>,
+    cancelled: &tokio::sync::Notify,
+    message: Message,
+) -> io::Result<Next>
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+{
+    let next_is_sync = reader.next_is_sync();
+    let mut runs = matches!(message, Message::Query(_) | Message::Execute(_));
+    let commit = backend.commit_watch();
+    let work = handle(backend, message, next_is_sync);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
             biased;
-            next = handle(backend, message, next_is_sync) => next?,
-            () = cancelled.notified(), if can_stop => {
-                backend.cancelled(running).await?;
-                Next::Go
+            next = &mut work => return next,
+            () = cancelled.notified(), if runs => {
+                if !commit.is_committing() {
+                    return Ok(Next::Cancelled);
+                }
             }
-            () = reader.gone(), if can_stop => return Ok(()),
-        };
-        if matches!(next, Next::End) {
-            return Ok(());
+            () = reader.gone(), if runs => {
+                if !commit.is_committing() {
+                    return Ok(Next::End);
+                }
+                runs = false;
+            }
         }
     }
 }

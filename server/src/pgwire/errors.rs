@@ -76,7 +76,10 @@ mod tests {
         let fields = response(&error, Severity::Error).fields;
         let get = |code: u8| fields.iter().find(|f| f.0 == code).map(|f| f.1.as_str());
         assert_eq!((get(b'S'), get(b'C'), get(b'M')), (Some("ERROR"), Some("23505"), Some("duplicate key")));
-        assert_eq!((get(b'P'), get(b's'), get(b't'), get(b'n')), (Some("3"), Some("public"), Some("t"), Some("t_pkey")));
+        assert_eq!(
+            (get(b'P'), get(b's'), get(b't'), get(b'n')),
+            (Some("3"), Some("public"), Some("t"), Some("t_pkey"))
+        );
         assert_eq!(get(b'H'), None);
     }
 

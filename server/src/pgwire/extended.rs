@@ -20,7 +20,7 @@ use pgwire::messages::response::EmptyQueryResponse;
 use proto::{DataType, Datum};
 use tokio::io::AsyncWrite;
 
-use super::backend::{Backend, Trouble};
+use super::backend::{Backend, Trouble, put_row_description};
 use super::errors::Severity;
 use super::format::{Format, declared_type, read_parameter};
 use crate::edge::parameter::coerce;
@@ -61,15 +61,13 @@ pub struct Portal {
 enum Progress {
     Ready,
     /// Rows that have not been asked for.
-    Suspended { rows: VecDeque<Vec<Datum>>, completion: Box<Completion> },
-    Done { tag: String },
-}
-
-impl Portal {
-    /// The statement's text.
-    pub fn text(&self) -> &str {
-        &self.statement.text
-    }
+    Suspended {
+        rows: VecDeque<Vec<Datum>>,
+        completion: Box<Completion>,
+    },
+    Done {
+        tag: String,
+    },
 }
 
 impl PreparedStatement {
@@ -248,7 +246,9 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
 
     fn put_result_description(&mut self, statement: &PreparedStatement, formats: &[Format]) {
         match &statement.prepared {
-            Some(prepared) if !prepared.columns.is_empty() => self.put_row_description(&prepared.columns, formats),
+            Some(prepared) if !prepared.columns.is_empty() => {
+                put_row_description(&mut self.writer, &prepared.columns, formats)
+            }
             _ => self.writer.put(&NoData::new()),
         }
     }
@@ -266,7 +266,7 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
                 self.enter_implicit(&portal.statement.text, next_is_sync).await?;
                 let params = std::mem::take(&mut portal.params);
                 if rows_max == usize::MAX {
-                    let completion = self.run(&prepared, params, &portal.formats).await?;
+                    let completion = self.run(&prepared, params, &portal.formats, false).await?;
                     self.forget_statements(&portal.statement.text);
                     self.put_completion(&completion);
                     Progress::Done { tag: completion.tag }

@@ -131,13 +131,7 @@ pub fn declared_type(oid: u32) -> Result<Option<DataType>, Error> {
 ///
 /// # Errors
 /// `22P03`, and what reading the text form says, when the bytes are no value of the type.
-pub fn read_parameter(
-    bytes: &[u8],
-    format: Format,
-    oid: u32,
-    wanted: DataType,
-    number: usize,
-) -> Result<Datum, Error> {
+pub fn read_parameter(bytes: &[u8], format: Format, oid: u32, wanted: DataType, number: usize) -> Result<Datum, Error> {
     let data_type = declared_type(oid)?.unwrap_or(if wanted == DataType::Unknown { DataType::Text } else { wanted });
     match format {
         Format::Text => Ok(Datum::parse_text(data_type.base(), utf8(bytes, number)?)?),

@@ -7,7 +7,7 @@ use std::io;
 use pgwire::messages::response::EmptyQueryResponse;
 use tokio::io::AsyncWrite;
 
-use super::backend::{Backend, Trouble};
+use super::backend::{Backend, Trouble, put_row_description};
 use super::errors::Severity;
 use super::format::Format;
 use crate::sql::error::state;
@@ -49,7 +49,7 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
         for (statement, result) in statements.iter().zip(outcome.results) {
             let formats = vec![Format::Text; result.columns.len()];
             if !result.columns.is_empty() {
-                self.put_row_description(&result.columns, &formats);
+                put_row_description(&mut self.writer, &result.columns, &formats);
             }
             for row in &result.rows {
                 self.writer.put_row(row, &formats);
@@ -67,10 +67,7 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
             return Err(Error::new(state::UNDEFINED_PARAMETER, "there is no parameter $1").into());
         }
         let formats = vec![Format::Text; prepared.columns.len()];
-        if !prepared.columns.is_empty() {
-            self.put_row_description(&prepared.columns, &formats);
-        }
-        let completion = self.run(&prepared, Vec::new(), &formats).await?;
+        let completion = self.run(&prepared, Vec::new(), &formats, true).await?;
         self.forget_statements(statement.text());
         self.put_completion(&completion);
         Ok(())

@@ -19,7 +19,10 @@ use crate::sql::{Error, Session, SessionOptions, Sql};
 pub enum Started {
     Session(Startup),
     /// A message to another connection.
-    Cancel { pid: i32, secret: i32 },
+    Cancel {
+        pid: i32,
+        secret: i32,
+    },
     /// The client has gone without saying what it wanted.
     Gone,
 }
@@ -132,8 +135,9 @@ fn set(session: &mut Session, name: &str, value: &str) {
 impl<W: AsyncWrite + Unpin + Send> Backend<W> {
     /// Tells the client that it is welcome, what it talks to, and how to cancel.
     pub fn greet(&mut self, startup: &Startup, registration: &Registration) {
-    let unknown: Vec<String> = startup.parameters.keys().filter(|name| name.starts_with("_pq_.")).cloned().collect();
-    if startup.protocol_number_minor > 0 || !unknown.is_empty() {
+        let unknown: Vec<String> =
+            startup.parameters.keys().filter(|name| name.starts_with("_pq_.")).cloned().collect();
+        if startup.protocol_number_minor > 0 || !unknown.is_empty() {
             self.writer.put(&NegotiateProtocolVersion::new(0, unknown));
         }
         self.writer.put(&Authentication::Ok);

@@ -87,6 +87,10 @@ impl Replica {
 
     /// Whether a request is for another range, or for this one as it is no longer.
     pub fn misrouted(&self, request: &RangeRequest) -> Option<Refusal> {
+        // Words about locks are for whatever the range still holds of them.
+        if matches!(request.operation, Operation::Locks(_)) {
+            return None;
+        }
         let descriptor = self.descriptor();
         let fits = request.range == descriptor.id
             && participant::named(&request.operation).iter().all(|span| descriptor.span().covers(span));

@@ -39,7 +39,7 @@ impl Pairs {
             .map(|_| self.account(random))
             .find(|&to| self.fits(from, to))
             .unwrap_or_else(|| self.other_account(from, random));
-        let amount = 1 + random.below((self.options.initial_balance.unsigned_abs() / 10).max(1)) as i64;
+        let amount = 1 + random.below((self.options.initial_balance.unsigned_abs() / 100).max(1)) as i64;
         Transfer { from, to, amount }
     }
 

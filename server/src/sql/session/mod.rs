@@ -114,6 +114,16 @@ pub struct Session {
     committing: Arc<AtomicBool>,
 }
 
+/// Knows whether a session is committing. A statement that is dropped then leaves nobody who knows how it ended.
+#[derive(Clone, Debug)]
+pub struct CommitWatch(Arc<AtomicBool>);
+
+impl CommitWatch {
+    pub fn is_committing(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A planned statement with its types, to be executed any number of times.
 #[derive(Clone, Debug)]
 pub struct Prepared {
@@ -191,6 +201,11 @@ impl Session {
     /// As `SET`.
     pub fn set_variable(&mut self, name: &str, value: &str) -> Result<()> {
         self.info.variables.set(name, value)
+    }
+
+    /// Tells, while a statement runs, whether it may still be dropped.
+    pub fn commit_watch(&self) -> CommitWatch {
+        CommitWatch(self.committing.clone())
     }
 
     /// The number that names the session to its client.

@@ -1,0 +1,123 @@
+//! A node with both edges and nothing below them but memory.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use proto::{ClusterId, Key, NodeId, Span};
+use server::grpc::{AdminBackend, GrpcApi, HandleLimits, InitError, NodeStatus};
+use server::kv::{BeginOptions, ClockInfo, Error, Kv, NodeInfo, RangeInfo, Transaction};
+use server::pgwire::PgServer;
+use server::sql::testing::MemoryKv;
+use server::sql::{Limits, Sql};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+
+/// The addresses of a running node, which ends with the test's runtime.
+pub struct Node {
+    pub grpc: SocketAddr,
+    pub pg: SocketAddr,
+    slow_splits: Arc<AtomicBool>,
+}
+
+impl Node {
+    pub async fn start() -> Node {
+        Node::with_handle_limits(HandleLimits::default()).await
+    }
+
+    pub async fn with_handle_limits(handle_limits: HandleLimits) -> Node {
+        let slow_splits = Arc::new(AtomicBool::new(false));
+        let real_time =
+            RealTime { memory: MemoryKv::default(), started: Instant::now(), slow_splits: slow_splits.clone() };
+        let kv: Arc<dyn Kv> = Arc::new(real_time);
+        let sql = Sql::new(kv.clone(), Limits::default());
+        let pg_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let grpc_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (grpc, pg) = (grpc_listener.local_addr().unwrap(), pg_listener.local_addr().unwrap());
+        let pg_server = PgServer::new(sql.clone(), kv.clone(), 8);
+        tokio::spawn(pg_server.serve(pg_listener, std::future::pending()));
+        let api = GrpcApi { sql, kv, backend: Arc::new(Backend), sql_limits: Limits::default(), handle_limits };
+        let (router, _health) = api.router().await;
+        tokio::spawn(router.serve_with_incoming(TcpListenerStream::new(grpc_listener)));
+        Node { grpc, pg, slow_splits }
+    }
+
+    /// From now on splitting a range takes long enough to be caught at it.
+    pub fn slow_splits(&self) {
+        self.slow_splits.store(true, Ordering::Relaxed);
+    }
+
+    pub async fn client(&self) -> client::Client {
+        client::Client::connect(&self.grpc.to_string()).await.unwrap()
+    }
+}
+
+struct Backend;
+
+#[async_trait]
+impl AdminBackend for Backend {
+    async fn init(&self) -> Result<ClusterId, InitError> {
+        Err(InitError::AlreadyInitialised(ClusterId(7)))
+    }
+
+    fn status(&self) -> NodeStatus {
+        NodeStatus {
+            node_id: Some(NodeId(1)),
+            cluster_id: Some(ClusterId(7)),
+            version: "test".into(),
+            ..NodeStatus::default()
+        }
+    }
+
+    fn stats(&self) -> BTreeMap<String, u64> {
+        BTreeMap::from([("commits_total".to_string(), 5)])
+    }
+}
+
+/// The in-memory layer, whose own time stands still unless it is told otherwise, in real time.
+struct RealTime {
+    memory: MemoryKv,
+    started: Instant,
+    slow_splits: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Kv for RealTime {
+    async fn begin(&self, options: BeginOptions) -> Result<Box<dyn Transaction>, Error> {
+        self.memory.begin(options).await
+    }
+
+    async fn ranges(&self, span: &Span) -> Result<Vec<RangeInfo>, Error> {
+        self.memory.ranges(span).await
+    }
+
+    async fn split(&self, key: &Key) -> Result<(), Error> {
+        if self.slow_splits.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        self.memory.split(key).await
+    }
+
+    fn nodes(&self) -> Vec<NodeInfo> {
+        self.memory.nodes()
+    }
+
+    fn clock(&self) -> ClockInfo {
+        self.memory.clock()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+
+    fn random(&self) -> u128 {
+        self.memory.random()
+    }
+}
