@@ -83,7 +83,18 @@ pub fn run_bank(options: Options) -> Verdict {
         })
     };
     if let Err(why) = ask(&mut world, 3 * SECOND, load) {
-        violations.push(format!("the bank was not loaded: {why}"));
+        // Nothing that follows would mean anything.
+        return Verdict {
+            seed,
+            violations: vec![format!("the bank was not loaded: {why}")],
+            committed: 0,
+            unknown: 0,
+            audits: 0,
+            retries: 0,
+            trace: world.trace.hash,
+            events: world.trace.events,
+            simulated: Duration::from_nanos(world.now()),
+        };
     }
     loaded.set(true);
     for node in 0..world.nodes.len() {

@@ -36,8 +36,12 @@ fn a_leader_that_serves_reads_beyond_its_successors_low_water_mark_is_found() {
         options.knobs.read_window = Duration::from_millis(20);
         options.planted = Planted { longer_window: Some(Duration::from_secs(20)), ..Planted::default() };
         let second = 1_000_000_000;
-        let isolate = |at: u64| (at * second, Fault::Isolate { node: 0, for_ns: 3 * second });
-        options.faults = FaultPlan([4, 8, 12, 16].map(isolate).to_vec());
+        // It sleeps through its succession, and wakes up without hearing of it at once.
+        let oversleep = |at: u64| {
+            let isolate = Fault::Isolate { node: 0, for_ns: 3 * second + second / 2 };
+            [(at * second, isolate), (at * second + 1, Fault::Pause { node: 0, for_ns: 3 * second })]
+        };
+        options.faults = FaultPlan([4, 8, 12, 16].into_iter().flat_map(oversleep).collect());
         options
     };
     assert!(found(0..20, options));

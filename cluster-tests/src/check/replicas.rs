@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proto::RangeId;
+use proto::{Key, RangeId};
 use txn::engine::{self, Space};
 use txn::keys;
 
@@ -51,7 +51,16 @@ pub fn violations(world: &World) -> Vec<String> {
                 let (l, r) = (left.applied, right.applied);
                 found.push(format!("{range}: node {a} has applied {l} and node {b} {r}"));
             } else if left != right {
-                found.push(format!("{range}: nodes {a} and {b} differ at entry {}", left.applied));
+                let differs = |x: &Held, y: &Held| -> Vec<String> {
+                    let missing = x.data.iter().filter(|item| !y.data.contains(item)).take(3);
+                    missing.map(|(space, key, value)| format!("{space}:{}={}", Key::from(&key[..]), Key::from(&value[..]))).collect()
+                };
+                let (only_a, only_b) = (differs(left, right), differs(right, left));
+                let (l, r) = (&left.descriptor, &right.descriptor);
+                found.push(format!(
+                    "{range}: nodes {a} ({l}) and {b} ({r}) differ at entry {}: {only_a:?} against {only_b:?}",
+                    left.applied
+                ));
             }
         }
         if replicas.len() < world.nodes.len() {

@@ -45,6 +45,6 @@ impl Disk {
             let frame: LogFrame = codec::decode("a log frame", bytes).expect("frames are stored as written");
             log.add(frame).expect("frames follow each other");
         }
-        log
+        log.finish().expect("no entry is missing")
     }
 }

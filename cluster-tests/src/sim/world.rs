@@ -64,7 +64,7 @@ impl Options {
 enum Happening {
     Deliver { to: usize, bytes: Vec<u8> },
     Tick { node: usize, life: u64 },
-    Synced { node: usize, life: u64, number: u64, flush: bool },
+    Synced { node: usize, life: u64, number: u64 },
     Flushed { node: usize, life: u64, number: u64 },
     /// By a disk that lies: it has said so, and now it is so.
     SaidSynced { node: usize, life: u64, number: u64 },
@@ -270,10 +270,7 @@ impl World {
                 let tick = u64::try_from(self.options.knobs.tick.as_nanos()).unwrap_or(u64::MAX);
                 self.schedule(tick, Happening::Tick { node, life });
             }
-            Happening::Synced { node, life, number, flush } if self.nodes[node].life == life => {
-                if flush {
-                    self.nodes[node].disk.engine.flush();
-                }
+            Happening::Synced { node, life, number } if self.nodes[node].life == life => {
                 self.nodes[node].disk.synced(number);
                 self.step(node, Event::Synced(number));
             }
@@ -324,6 +321,10 @@ impl World {
         match effect {
             Effect::Send { to, body } => self.send(node, to, body),
             Effect::Append { number, frame, flush_first } => {
+                // The frame is not even written before the engine is flushed.
+                if flush_first {
+                    self.nodes[node].disk.engine.flush();
+                }
                 self.nodes[node].disk.append(number, &frame);
                 let sync = self.rng.between(self.options.sync_min, self.options.sync_max);
                 let at = (now + sync).max(self.nodes[node].stalled_until);
@@ -332,7 +333,7 @@ impl World {
                     self.schedule(1_000, Happening::SaidSynced { node, life, number });
                     return self.schedule_at(at + LATE, Happening::Kept { node, life, number });
                 }
-                self.schedule_at(at, Happening::Synced { node, life, number, flush: flush_first });
+                self.schedule_at(at, Happening::Synced { node, life, number });
             }
             Effect::Flush { number } => {
                 let after = self.rng.between(1_000_000, 50_000_000);

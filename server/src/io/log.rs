@@ -110,6 +110,7 @@ impl LogFiles {
             end = read_segment(&mut segment, &mut recovered, last == Some(number))?;
             segments.push_back(segment);
         }
+        let recovered = recovered.finish().map_err(|e| format!("the Raft log in {} is damaged: {e}", folder.display()))?;
         let state = without_entries(&recovered);
         let mut log = match segments.back() {
             Some(segment) => {

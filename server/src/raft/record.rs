@@ -109,6 +109,23 @@ impl RecoveredLog {
     }
 }
 
+impl RecoveredLog {
+    /// All frames are in.
+    ///
+    /// # Errors
+    /// A sentence, if a group lacks entries between what is truncated and what is there.
+    pub fn finish(self) -> Result<RecoveredLog, String> {
+        for (range, group) in &self.groups {
+            let first = group.entries.first().map_or(group.truncated.index + 1, |entry| entry.index);
+            if first != group.truncated.index + 1 {
+                let expected = group.truncated.index + 1;
+                return Err(format!("{range}: the log begins with entry {first}, but entry {expected} is needed"));
+            }
+        }
+        Ok(self)
+    }
+}
+
 impl RecoveredGroup {
     fn add(&mut self, record: GroupRecord) -> Result<(), String> {
         if record.reset {
@@ -127,13 +144,31 @@ impl RecoveredGroup {
             if n == 0 {
                 self.entries.retain(|old| old.index < entry.index);
             }
-            let expected = self.entries.last().map_or(self.truncated.index, |last| last.index) + 1;
-            if entry.index != expected {
-                return Err(format!("{}: entry {} follows where {expected} belongs", record.range, entry.index));
+            // Where nothing is held, anything may follow: a truncation further on may tell why. See `RecoveredLog::finish`.
+            if let Some(last) = self.entries.last()
+                && entry.index != last.index + 1
+            {
+                return Err(format!("{}: entry {} follows entry {}", record.range, entry.index, last.index));
             }
             self.entries.push(entry);
         }
         Ok(())
+    }
+
+    /// What the engine holds durably counts as truncated where the log does not reach or disagrees: a Raft snapshot, or the first
+    /// contents of a range, became durable before a crash kept the log from saying so.
+    pub fn catch_up_with(&mut self, applied: LogPosition) {
+        let held = |entry: &LogEntry| entry.index == applied.index && entry.term == applied.term;
+        if applied == self.truncated || self.entries.iter().any(held) {
+            return;
+        }
+        // A log that was truncated further than the engine has come is damaged; opening the group says so.
+        if applied.index > self.truncated.index {
+            self.entries.clear();
+            self.truncated = applied;
+        }
+        self.hard_state.term = self.hard_state.term.max(applied.term);
+        self.hard_state.commit = self.hard_state.commit.max(applied.index);
     }
 
     /// The group's whole state as one record, for the head of a new segment.
@@ -169,6 +204,17 @@ mod tests {
         log.add(frame(GroupRecord { entries: vec![entry(7, 7)], ..Default::default() })).unwrap();
         assert_eq!(log.groups[&RangeId(1)].entries, vec![entry(6, 6), entry(7, 7)]);
         assert!(log.add(frame(GroupRecord { entries: vec![entry(9, 7)], ..Default::default() })).is_err());
+    }
+
+    /// Segments go from the front, and what remains may begin with entries that were truncated later.
+    #[test]
+    fn a_log_may_begin_with_entries_that_a_later_record_truncates() {
+        let mut log = RecoveredLog::default();
+        log.add(frame(GroupRecord { entries: vec![entry(36, 1), entry(37, 1)], ..Default::default() })).unwrap();
+        assert!(log.clone().finish().is_err());
+        let position = LogPosition { index: 36, term: 1 };
+        log.add(frame(GroupRecord { truncated: Some(position), ..Default::default() })).unwrap();
+        assert_eq!(log.finish().unwrap().groups[&RangeId(1)].entries, vec![entry(37, 1)]);
     }
 
     #[test]

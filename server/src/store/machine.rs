@@ -13,7 +13,7 @@ use super::event::{Effect, Event};
 use super::truncate::Truncation;
 use crate::config::Knobs;
 use crate::env::Clock;
-use crate::range::replica::{Bootstrap, Counts, Effects, Origin, Replica, Surroundings};
+use crate::range::replica::{Bootstrap, Counts, Effects, FRESH_APPLIED, Origin, Replica, Surroundings, fresh_log};
 use crate::range::state::{Applied, RangeState};
 use crate::raft::RecoveredGroup;
 
@@ -42,7 +42,7 @@ pub struct Store {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) engine: Box<dyn Engine>,
     pub(super) replicas: BTreeMap<RangeId, Replica>,
-    /// Logs of groups whose replica the engine does not know yet: a split not applied again since a crash.
+    /// What a crash left of replicas that never received their first contents: their votes.
     pub(super) orphans: BTreeMap<RangeId, RecoveredGroup>,
     /// Replicas that were touched in this step.
     pub(super) touched: BTreeSet<RangeId>,
@@ -50,6 +50,8 @@ pub struct Store {
     /// Frames being synced: which groups' outputs they hold, and the clock's ceiling.
     pub(super) frames: BTreeMap<u64, FrameInFlight>,
     pub(super) ceiling_asked: Timestamp,
+    /// A split was applied: its right-hand side's log must not be on disk before the engine knows of the range.
+    pub(super) flush_first: bool,
     pub(super) truncation: Truncation,
     pub(super) stats: StoreStats,
     ticks: u32,
@@ -80,6 +82,7 @@ impl Store {
             next_frame: 1,
             frames: BTreeMap::new(),
             ceiling_asked,
+            flush_first: false,
             truncation: Truncation::default(),
             stats: StoreStats::default(),
             ticks: 0,
@@ -232,8 +235,14 @@ impl Store {
         if self.replicas.contains_key(&id) {
             return;
         }
-        let log = self.orphans.remove(&id).filter(|log| log.truncated.index > 0).unwrap_or_else(crate::range::replica::fresh_log);
-        let bootstrap = Bootstrap { state, applied: crate::range::replica::FRESH_APPLIED, log };
+        self.flush_first = true;
+        let mut log = fresh_log();
+        if let Some(orphan) = self.orphans.remove(&id) {
+            // It may have voted before it had any contents.
+            log.hard_state.term = log.hard_state.term.max(orphan.hard_state.term);
+            log.hard_state.vote = orphan.hard_state.vote;
+        }
+        let bootstrap = Bootstrap { state, applied: FRESH_APPLIED, log };
         self.add_replica(bootstrap, false).expect("a split's right-hand replica fits the log that it begins with");
         if leads && let Some(replica) = self.replicas.get_mut(&id) {
             replica.eager_ticks = EAGER_TICKS;

@@ -25,6 +25,7 @@ impl Store {
         for (to, messages) in mail.by_node {
             out.push(Effect::Send { to, body: Body::Raft(messages) });
         }
+        flush_first |= std::mem::take(&mut self.flush_first);
         if !frame.is_empty() {
             let number = self.next_frame;
             self.next_frame += 1;

@@ -12,6 +12,7 @@ use crate::env::Clock;
 use crate::range::replica::{Bootstrap, FRESH_APPLIED};
 use crate::range::state::{self, RangeState};
 use crate::raft::RecoveredLog;
+use crate::raft::record::LogPosition;
 
 /// The range that holds the descriptors of all ranges, and the counters.
 pub const META_RANGE: RangeId = RangeId(1);
@@ -62,15 +63,8 @@ impl Store {
         let known = state::load_all(engine.as_ref())?;
         let mut bootstraps = Vec::with_capacity(known.len());
         for (state, applied) in known {
-            let log = log.groups.remove(&state.descriptor.id).filter(|log| log.truncated.index > 0);
-            let log = match log {
-                Some(log) => log,
-                None if applied == FRESH_APPLIED => crate::range::replica::fresh_log(),
-                None => {
-                    let id = state.descriptor.id;
-                    return Err(EngineError::Corrupt(format!("{id} has data but no Raft log")));
-                }
-            };
+            let mut log = log.groups.remove(&state.descriptor.id).unwrap_or_default();
+            log.catch_up_with(LogPosition { index: applied.index, term: applied.term });
             bootstraps.push(Bootstrap { state, applied, log });
         }
         let mut store = Store::new(config, clock, engine, log.groups);
