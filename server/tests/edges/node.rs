@@ -72,7 +72,7 @@ impl AdminBackend for Backend {
         }
     }
 
-    fn stats(&self) -> BTreeMap<String, u64> {
+    async fn stats(&self) -> BTreeMap<String, u64> {
         BTreeMap::from([("commits_total".to_string(), 5)])
     }
 }
