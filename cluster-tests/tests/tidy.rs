@@ -167,7 +167,10 @@ fn crates_depend_in_one_direction() {
             }
         }
     }
-    judge("the crates' order is proto, then txn and range-split and client, then server, then cluster-tests", &complaints);
+    judge(
+        "the crates' order is proto, then txn and range-split and client, then server, then cluster-tests",
+        &complaints,
+    );
 }
 
 /// The modules that a line of code names as `crate::module`.
@@ -236,12 +239,32 @@ fn the_core_keeps_its_maps_ordered() {
 }
 
 #[test]
+fn no_state_is_global() {
+    const STATE: [&str; 7] = ["Mutex", "RwLock", "OnceLock", "LazyLock", "RefCell", "Cell", "Atomic"];
+    let mut complaints = Vec::new();
+    for source in files(&[".rs"]).iter().filter(|s| s.path.contains("/src/")) {
+        for (n, line) in source.code() {
+            let declared = line.trim_start().trim_start_matches("pub ");
+            let holds_state = declared.starts_with("static ") && STATE.iter().any(|word| declared.contains(word));
+            if holds_state || declared.starts_with("static mut ") || declared.contains("thread_local!") {
+                complaints.push(format!("{}:{n}", source.path));
+            }
+        }
+    }
+    judge("a node can be started many times in one process: its state is its own", &complaints);
+}
+
+#[test]
 fn generated_types_stay_at_the_edges() {
     const EDGES: [&str; 4] = ["grpc", "io", "node", "cli"];
     let mut complaints = Vec::new();
     for source in files(&[".rs"]) {
         let edge = source.module().is_some_and(|m| EDGES.contains(&m));
-        if edge || source.path.starts_with("client/") || source.path.starts_with("proto/") || source.path.contains("/tests/") {
+        if edge
+            || source.path.starts_with("client/")
+            || source.path.starts_with("proto/")
+            || source.path.contains("/tests/")
+        {
             continue;
         }
         for (n, line) in source.code() {
@@ -278,7 +301,9 @@ fn judge_lengths(what: &str, max: usize, found: &BTreeMap<String, usize>, known:
         match known.get(name.as_str()) {
             None => complaints.push(format!("{name} has {lines} lines: split it")),
             Some(limit) if lines > limit => complaints.push(format!("{name} has grown from {limit} lines to {lines}")),
-            Some(limit) if lines < limit => complaints.push(format!("{name} has shrunk to {lines} lines: lower its entry from {limit}")),
+            Some(limit) if lines < limit => {
+                complaints.push(format!("{name} has shrunk to {lines} lines: lower its entry from {limit}"))
+            }
             Some(_) => {}
         }
     }
@@ -300,7 +325,9 @@ fn functions(source: &Source) -> Vec<(String, usize)> {
     let lines: Vec<&str> = source.text.lines().collect();
     let mut found = Vec::new();
     for (at, line) in lines.iter().enumerate() {
-        let Some(position) = code_of(line).find("fn ").filter(|p| *p == 0 || line.as_bytes()[p - 1] == b' ') else { continue };
+        let Some(position) = code_of(line).find("fn ").filter(|p| *p == 0 || line.as_bytes()[p - 1] == b' ') else {
+            continue;
+        };
         let rest = &line[position + 3..];
         let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         let indent = line.len() - line.trim_start().len();
@@ -343,7 +370,14 @@ fn files_say_what_they_are_for() {
 #[test]
 fn nothing_is_left_for_later() {
     // Written in parts, so that this file does not find itself.
-    let words = [concat!("todo", "!"), concat!("unimplemented", "!"), concat!("dbg", "!"), concat!("FIX", "ME"), concat!("TO", "DO"), concat!("XX", "X")];
+    let words = [
+        concat!("todo", "!"),
+        concat!("unimplemented", "!"),
+        concat!("dbg", "!"),
+        concat!("FIX", "ME"),
+        concat!("TO", "DO"),
+        concat!("XX", "X"),
+    ];
     let mut complaints = Vec::new();
     for source in files(&[".rs", ".md", ".proto", ".toml"]) {
         for (n, line) in source.text.lines().enumerate() {
@@ -418,7 +452,10 @@ fn scripts_begin_with_their_claim() {
 #[test]
 fn the_rules_see_what_they_look_for() {
     assert_eq!(code_of(r#"let a = "tokio // \"x"; // tokio"#), "let a = ; ");
-    assert_eq!(named_modules("use crate::kv::Kv; crate::{io, sql}"), BTreeSet::from(["kv".to_string(), "{".to_string()]));
+    assert_eq!(
+        named_modules("use crate::kv::Kv; crate::{io, sql}"),
+        BTreeSet::from(["kv".to_string(), "{".to_string()])
+    );
     assert!(has_word("let now = Instant::now();", "Instant") && !has_word("Instantly", "Instant"));
     let text = "impl A {\n    fn short(&self) -> u8 { 1 }\n    fn long(\n        &self,\n    ) {\n        if true {\n        }\n    }\n}\n";
     let source = Source { path: "a.rs".into(), text: text.into() };
