@@ -294,7 +294,7 @@ fn validate(
     to: Timestamp,
     txn: TxnId,
 ) -> Result<Option<Evaluation>, EngineError> {
-    if to <= from {
+    if to <= from || spans.is_empty() {
         return Ok(None);
     }
     if to > cx.fence {
