@@ -153,7 +153,9 @@ impl Span {
 
     /// Whether this span holds exactly one key.
     pub fn is_point(&self) -> bool {
-        self.end.0.len() == self.start.0.len() + 1 && self.end.0.last() == Some(&0) && self.end.0.starts_with(&self.start.0)
+        self.end.0.len() == self.start.0.len() + 1
+            && self.end.0.last() == Some(&0)
+            && self.end.0.starts_with(&self.start.0)
     }
 }
 

@@ -7,7 +7,7 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use crate::transaction::{Intent, TxnMeta, TxnRecord, Write};
-use crate::{Epoch, Key, RangeDescriptor, RangeId, NodeId, Span, Timestamp, TxnId};
+use crate::{Epoch, Key, NodeId, RangeDescriptor, RangeId, Span, Timestamp, TxnId};
 
 /// A request to the leader of one range. All its keys lie inside the range.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -96,9 +96,16 @@ enum State {
     One,
     Preparing,
     /// Validating up to the timestamp; then commit in one range or several.
-    Validating { to: Timestamp, one: bool },
-    Committing { timestamp: Timestamp },
-    Settling { prepared: bool },
+    Validating {
+        to: Timestamp,
+        one: bool,
+    },
+    Committing {
+        timestamp: Timestamp,
+    },
+    Settling {
+        prepared: bool,
+    },
     Aborting(Failure),
     Finished,
 }
@@ -173,10 +180,9 @@ impl Coordinator {
     fn finish(&mut self, record: &TxnRecord, failure: Failure, intents: bool) -> Vec<Action> {
         self.state = State::Finished;
         let (result, outcome) = match record.status {
-            TxnStatus::Committed => (
-                Ok(record.timestamp),
-                Outcome::Committed { attempt: record.attempt, timestamp: record.timestamp },
-            ),
+            TxnStatus::Committed => {
+                (Ok(record.timestamp), Outcome::Committed { attempt: record.attempt, timestamp: record.timestamp })
+            }
             TxnStatus::Aborted => (Err(failure), Outcome::Aborted),
             TxnStatus::Pending => unreachable!("neither a commit nor an abort leaves a record pending"),
         };
@@ -222,9 +228,7 @@ impl Coordinator {
             }
             (State::Committing { .. }, Event::Lost) => self.settle(true),
 
-            (State::Settling { prepared }, Event::Record(record)) => {
-                self.finish(&record, Failure::Aborted, prepared)
-            }
+            (State::Settling { prepared }, Event::Record(record)) => self.finish(&record, Failure::Aborted, prepared),
             (State::Aborting(failure), Event::Record(record)) => self.finish(&record, failure, true),
             (state, event) => unreachable!("a coordinator in {state:?} was told {event:?}"),
         }

@@ -77,11 +77,8 @@ struct MemoryCursor {
 
 impl MemoryCursor {
     fn first_in(&mut self, from: Bound<&[u8]>) {
-        self.at = self
-            .map
-            .range::<[u8], _>((from, Bound::Unbounded))
-            .next()
-            .map(|(key, value)| (key.clone(), value.clone()));
+        self.at =
+            self.map.range::<[u8], _>((from, Bound::Unbounded)).next().map(|(key, value)| (key.clone(), value.clone()));
     }
 }
 

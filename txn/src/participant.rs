@@ -11,8 +11,8 @@
 use std::time::Duration;
 
 use proto::request::{
-    CommitOne, IntentInTheWay, LockingRead, Operation, Outcome, Prepare, Push, Read, Refusal, ReplyBody, Resolve, Target,
-    Validate,
+    CommitOne, IntentInTheWay, LockingRead, Operation, Outcome, Prepare, Push, Read, Refusal, ReplyBody, Resolve,
+    Target, Validate,
 };
 use proto::transaction::{Intent, TxnMeta, TxnRecord, TxnStatus};
 use proto::{Key, Span, Timestamp, TxnId, codec};
@@ -217,7 +217,11 @@ fn evaluate_read(cx: &mut Context<'_>, read: &Read) -> Result<Evaluation, Engine
                 Found::Data(page) => {
                     let covered = mvcc::covered_by(span, page.resume.as_ref(), *reverse);
                     cx.reads.record(&covered, read.timestamp, read.txn);
-                    Ok(Evaluation::Answer(ReplyBody::Rows { rows: page.rows, newest: page.newest, resume: page.resume }))
+                    Ok(Evaluation::Answer(ReplyBody::Rows {
+                        rows: page.rows,
+                        newest: page.newest,
+                        resume: page.resume,
+                    }))
                 }
             }
         }
@@ -225,12 +229,7 @@ fn evaluate_read(cx: &mut Context<'_>, read: &Read) -> Result<Evaluation, Engine
 }
 
 /// Reads keys and remembers that they were read.
-fn read_keys(
-    cx: &mut Context<'_>,
-    keys: &[Key],
-    at: Timestamp,
-    txn: TxnId,
-) -> Result<Found<ReplyBody>, EngineError> {
+fn read_keys(cx: &mut Context<'_>, keys: &[Key], at: Timestamp, txn: TxnId) -> Result<Found<ReplyBody>, EngineError> {
     let mut values = Vec::with_capacity(keys.len());
     let mut newest = Timestamp::ZERO;
     let mut in_the_way = Vec::new();
@@ -295,7 +294,7 @@ fn validate(
     to: Timestamp,
     txn: TxnId,
 ) -> Result<Option<Evaluation>, EngineError> {
-    if to <= from {
+    if to <= from || spans.is_empty() {
         return Ok(None);
     }
     if to > cx.fence {

@@ -16,6 +16,7 @@ impl Rng {
         Rng(tag.bytes().fold(mix(seed ^ 0x5851_f42d_4c95_7f2d), |hash, byte| mix(hash ^ u64::from(byte))))
     }
 
+    #[allow(clippy::should_implement_trait, reason = "it never ends, and nobody wants its adapters")]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)

@@ -91,6 +91,9 @@ impl Trace {
     }
 }
 
+/// What gives a starting process its tasks.
+type OnStart = dyn FnMut(usize, &Db) -> Vec<BoxFuture<'static, ()>>;
+
 /// See the module.
 pub struct World {
     pub options: Options,
@@ -104,7 +107,7 @@ pub struct World {
     rng: Rng,
     pub trace: Trace,
     /// Called when a node's process has started, to give it work.
-    on_start: Box<dyn FnMut(usize, &Db) -> Vec<BoxFuture<'static, ()>>>,
+    on_start: Box<OnStart>,
     /// Splits a range of the workload, chosen by a random number.
     on_split: Box<dyn Fn(Db, u64) -> BoxFuture<'static, ()>>,
 }

@@ -251,7 +251,9 @@ fn without_entries(log: &RecoveredLog) -> RecoveredLog {
 }
 
 /// The segments in a folder by number, and the spare files.
-fn list(folder: &Path) -> io::Result<(Vec<(u64, PathBuf)>, Vec<PathBuf>)> {
+type Listing = (Vec<(u64, PathBuf)>, Vec<PathBuf>);
+
+fn list(folder: &Path) -> io::Result<Listing> {
     let mut segments = Vec::new();
     let mut spares = Vec::new();
     for entry in fs::read_dir(folder)? {

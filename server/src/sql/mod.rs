@@ -44,4 +44,6 @@ pub use error::{Error, Result};
 pub use limits::Limits;
 pub use parser::Statement;
 pub use plan::Column;
-pub use session::{BlockOutcome, BlockResult, CommitWatch, Completion, Prepared, Rows, Session, SessionOptions, Sql, Status};
+pub use session::{
+    BlockOutcome, BlockResult, CommitWatch, Completion, Prepared, Rows, Session, SessionOptions, Sql, Status,
+};

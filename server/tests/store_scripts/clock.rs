@@ -68,8 +68,8 @@ impl Clock for ScriptClock {
     }
 
     fn adopt(&self, theirs: Timestamp) -> Result<(), ClockError> {
-        // Counters of other nodes may be ahead within the millisecond.
-        self.hlc().adopt(theirs, self.wall().plus(Duration::from_millis(1)))
+        // As if the sender might err by a millisecond in one direction, and this store in the other.
+        self.hlc().adopt(theirs, self.wall().plus(Duration::from_millis(2)))
     }
 
     fn ceiling(&self) -> Timestamp {

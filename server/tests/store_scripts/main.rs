@@ -10,6 +10,7 @@
 //! read q1 n1 a [ts=50]  reads at n1, at its present or a timestamp
 //! split s1 n1 m id=2    makes m the first key of the new range r2
 //! epoch=1 range=1       with any request: what it believes; else what n1 knows
+//! hlc=2000              with any request: what its sender's clock showed
 //! cut n1 / join n1      messages to and from n1 are lost / pass again
 //! hold n1 / release n1  nothing that n1 writes to its log is synced / everything is
 //! crash n1 / start n1   n1 loses what was not synced or flushed / begins with what is left

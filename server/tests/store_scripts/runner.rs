@@ -94,6 +94,7 @@ impl StoreRunner {
         let who = args.word()?;
         let to = node(args.word()?)?;
         let believed = (args.number("range")?, args.number("epoch")?);
+        let hlc = args.number("hlc")?.map_or(Timestamp::ZERO, |ms| Timestamp::from_micros(ms * 1000));
         let now = self.world.reading(to);
         let number = self.asked.len() as u64 + 1;
         let (key, operation) = match name {
@@ -125,7 +126,7 @@ impl StoreRunner {
         let range = believed.0.map_or(known.0, RangeId);
         let epoch = believed.1.map_or(known.1, Epoch);
         self.asked.insert(number, who.to_string());
-        self.world.ask(to, number, RangeRequest { range, epoch, operation });
+        self.world.ask(to, number, hlc, RangeRequest { range, epoch, operation });
         if !later {
             self.world.finish(to);
             self.world.settle();

@@ -111,7 +111,7 @@ pub fn replica(replica: &Replica) -> String {
 /// The versions that an engine holds of user keys, in order.
 pub fn versions(engine: &dyn Engine) -> Vec<String> {
     let mut lines = Vec::new();
-    engine::visit(engine, Space::Versions, &[b'a'], &[0xff], |key, bytes| {
+    engine::visit(engine, Space::Versions, b"a", &[0xff], |key, bytes| {
         let (key, at) = keys::parse_version(key)?;
         let shown = if bytes[0] == 0 { "deleted".into() } else { value(&bytes[1..]) };
         lines.push(format!("{key}@{} = {shown}", timestamp(at)));

@@ -180,14 +180,19 @@ impl World {
     }
 
     /// A client's request reaches a store, which takes it in; it goes no further before the next step.
-    pub fn ask(&mut self, id: NodeId, number: u64, request: RangeRequest) {
-        let envelope = Envelope { from: CLIENT, hlc: Timestamp::ZERO, body: Body::Request { id: number, request } };
+    pub fn ask(&mut self, id: NodeId, number: u64, hlc: Timestamp, request: RangeRequest) {
+        let refused = |world: &World| world.store(id).map_or(0, |store| store.stats().refused_messages);
+        let before = refused(self);
+        let envelope = Envelope { from: CLIENT, hlc, body: Body::Request { id: number, request } };
         let now = self.time.now();
         let mut effects = Vec::new();
         if let Some((store, _)) = &mut self.node(id).running {
             store.take_in(now, Event::Message(envelope), &mut effects);
         }
         self.carry_out(id, effects);
+        if refused(self) > before {
+            self.out.push(format!("{id} ⇨ refuses the message"));
+        }
     }
 
     pub fn step(&mut self, id: NodeId, event: Event) {
