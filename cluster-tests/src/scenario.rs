@@ -1,5 +1,7 @@
 //! A bank under faults, from a seed to a verdict.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -61,45 +63,16 @@ pub fn run_bank(options: Options) -> Verdict {
     let seed = options.seed;
     let layer = if Rng::new(seed, "layer").one_in(2) { Layer::Sql } else { Layer::Keys };
     let bank = Bank::new(layer);
-    let clients = bank.clone();
-    let loaded = std::rc::Rc::new(std::cell::Cell::new(false));
-    let started = loaded.clone();
-    let start = move |_: usize, db: &Db| if started.get() { clients.tasks(db, 2) } else { Vec::new() };
-    let split = move |db: Db, dice: u64| -> BoxFuture<'static, ()> {
-        // Under faults it may fail; the next one may not.
-        Box::pin(async move { drop(bank::split(&db, layer, dice % bank::ACCOUNTS).await) })
-    };
-    let mut world = World::new(options, start, split);
-    let mut violations = Vec::new();
-    let load = |db: Db| -> BoxFuture<'static, _> {
-        Box::pin(async move {
-            // With a short deadline the first tries may come before the first elections.
-            while let Err(error) = Bank::load(&db, layer).await {
-                if !matches!(error, Error::Unavailable(_) | Error::OutcomeUnknown { .. } | Error::Retry(_)) {
-                    return Err(error);
-                }
-            }
-            Ok(())
-        })
-    };
-    if let Err(why) = ask(&mut world, 3 * SECOND, load) {
+    let opened = Rc::new(Cell::new(false));
+    let mut world = open_world(options, &bank, &opened);
+    if let Err(why) = load(&mut world, layer) {
         // Nothing that follows would mean anything.
-        return Verdict {
-            seed,
-            violations: vec![format!("the bank was not loaded: {why}")],
-            committed: 0,
-            unknown: 0,
-            audits: 0,
-            retries: 0,
-            trace: world.trace.hash,
-            events: world.trace.events,
-            simulated: Duration::from_nanos(world.now()),
-        };
+        return verdict(&world, &bank, vec![format!("the bank was not loaded: {why}")]);
     }
-    loaded.set(true);
+    opened.set(true);
     for node in 0..world.nodes.len() {
         if let Some(db) = world.db(node) {
-            for task in bank.tasks(&db, 2) {
+            for task in bank.tasks(&db, CLIENTS) {
                 world.spawn(node, task);
             }
         }
@@ -111,8 +84,45 @@ pub fn run_bank(options: Options) -> Verdict {
     // Liveness: with all faults gone everything must finish.
     let until = world.now() + 12 * SECOND;
     world.run_until(until, |_| false);
-    let ledger = ask(&mut world, 10 * SECOND, |db| Box::pin(async move { Bank::ledger(&db, layer).await }));
-    let last = ask(&mut world, 10 * SECOND, |db| Box::pin(async move { Bank::audit(&db, layer).await.map(|_| Vec::<u64>::new()) }));
+    let violations = judge(&mut world, &bank);
+    verdict(&world, &bank, violations)
+}
+
+/// Clients of each node.
+const CLIENTS: usize = 2;
+
+/// A cluster whose starting nodes get their clients once the bank is open.
+fn open_world(options: Options, bank: &Bank, opened: &Rc<Cell<bool>>) -> World {
+    let (clients, opened, layer) = (bank.clone(), opened.clone(), bank.layer);
+    let start = move |_: usize, db: &Db| if opened.get() { clients.tasks(db, CLIENTS) } else { Vec::new() };
+    let split = move |db: Db, dice: u64| -> BoxFuture<'static, ()> {
+        // Under faults it may fail; the next one may not.
+        Box::pin(async move { drop(bank::split(&db, layer, dice % bank::ACCOUNTS).await) })
+    };
+    World::new(options, start, split)
+}
+
+fn load(world: &mut World, layer: Layer) -> Result<(), String> {
+    let load = |db: Db| -> BoxFuture<'static, _> {
+        Box::pin(async move {
+            // With a short deadline the first tries may come before the first elections.
+            while let Err(error) = Bank::load(&db, layer).await {
+                if !matches!(error, Error::Unavailable(_) | Error::OutcomeUnknown { .. } | Error::Retry(_)) {
+                    return Err(error);
+                }
+            }
+            Ok(())
+        })
+    };
+    ask(world, 3 * SECOND, load)
+}
+
+/// Asks the healed cluster for everything, and says what is wrong.
+fn judge(world: &mut World, bank: &Bank) -> Vec<String> {
+    let layer = bank.layer;
+    let ledger = ask(world, 10 * SECOND, |db| Box::pin(async move { Bank::ledger(&db, layer).await }));
+    let last = ask(world, 10 * SECOND, |db| Box::pin(async move { Bank::audit(&db, layer).await }));
+    let mut violations = Vec::new();
     let ledger = match (ledger, last) {
         (Ok(ledger), Ok(_)) => ledger,
         (ledger, last) => {
@@ -122,14 +132,17 @@ pub fn run_bank(options: Options) -> Verdict {
     };
     let until = world.now() + 3 * SECOND;
     world.run_until(until, |_| false);
-    violations.extend(check::replicas::violations(&world));
+    violations.extend(check::replicas::violations(world));
     let history = bank.history.lock().expect("no holder of this lock panics");
     violations.extend(check::bank::violations(&history, &ledger));
-    let ended = |wanted: fn(&Ending) -> bool| {
-        history.transfers.values().filter(|t| wanted(&t.ending)).count()
-    };
+    violations
+}
+
+fn verdict(world: &World, bank: &Bank, violations: Vec<String>) -> Verdict {
+    let history = bank.history.lock().expect("no holder of this lock panics");
+    let ended = |wanted: fn(&Ending) -> bool| history.transfers.values().filter(|t| wanted(&t.ending)).count();
     Verdict {
-        seed,
+        seed: world.options.seed,
         committed: ended(|e| matches!(e, Ending::Committed { .. })),
         unknown: ended(|e| matches!(e, Ending::Unknown)) + history.open.len(),
         audits: history.audits.len(),

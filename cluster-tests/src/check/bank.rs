@@ -8,7 +8,8 @@ use crate::workload::bank::{ACCOUNTS, BALANCE, Ending, History, RECENT_MAX};
 ///
 /// `ledger` holds the transfers that the database has in the end.
 pub fn violations(history: &History, ledger: &[u64]) -> Vec<String> {
-    let mut found: Vec<String> = history.surprises.iter().map(|s| format!("an error that no fault explains: {s}")).collect();
+    let mut found: Vec<String> =
+        history.surprises.iter().map(|s| format!("an error that no fault explains: {s}")).collect();
     for audit in &history.audits {
         let expected = ACCOUNTS as i64 * BALANCE;
         if audit.found.total != expected || audit.found.accounts != ACCOUNTS {
@@ -22,7 +23,9 @@ pub fn violations(history: &History, ledger: &[u64]) -> Vec<String> {
             Ending::Committed { timestamp } if !there => {
                 found.push(format!("transfer {number}, acknowledged at {timestamp}, is lost"));
             }
-            Ending::Failed if there => found.push(format!("transfer {number} was said to have failed, but took effect")),
+            Ending::Failed if there => {
+                found.push(format!("transfer {number} was said to have failed, but took effect"))
+            }
             _ => {}
         }
     }
@@ -81,7 +84,9 @@ fn real_time_violations(history: &History) -> Vec<String> {
             }
         }
         // A reader at the writer's own timestamp sees it.
-        let late = |newest: usize| operations[newest].2 > operations[n].2 || (operations[n].4 && operations[newest].2 == operations[n].2);
+        let late = |newest: usize| {
+            operations[newest].2 > operations[n].2 || (operations[n].4 && operations[newest].2 == operations[n].2)
+        };
         if let Some(newest) = newest.filter(|newest| late(*newest)) {
             let (before, after) = (&operations[newest], &operations[n]);
             found.push(format!(

@@ -53,7 +53,9 @@ pub fn violations(world: &World) -> Vec<String> {
             } else if left != right {
                 let differs = |x: &Held, y: &Held| -> Vec<String> {
                     let missing = x.data.iter().filter(|item| !y.data.contains(item)).take(3);
-                    missing.map(|(space, key, value)| format!("{space}:{}={}", Key::from(&key[..]), Key::from(&value[..]))).collect()
+                    missing
+                        .map(|(space, key, value)| format!("{space}:{}={}", Key::from(&key[..]), Key::from(&value[..])))
+                        .collect()
                 };
                 let (only_a, only_b) = (differs(left, right), differs(right, left));
                 let (l, r) = (&left.descriptor, &right.descriptor);

@@ -27,7 +27,13 @@ impl NetOptions {
         let mut some = |most: u64| if rng.one_in(3) { 0 } else { rng.below(most) };
         let (slow_ppm, loss_ppm, duplicate_ppm) = (some(5_000), some(30_000), some(20_000));
         let latency_min = rng.between(50_000, 1_000_000);
-        NetOptions { latency_min, latency_max: latency_min + rng.between(100_000, 3_000_000), slow_ppm, loss_ppm, duplicate_ppm }
+        NetOptions {
+            latency_min,
+            latency_max: latency_min + rng.between(100_000, 3_000_000),
+            slow_ppm,
+            loss_ppm,
+            duplicate_ppm,
+        }
     }
 }
 

@@ -83,14 +83,8 @@ impl Node {
         self.life += 1;
         let log = self.disk.recover();
         let rng = Rng::new(options.seed, &format!("node {} life {}", self.index, self.life));
-        let env = Arc::new(SimEnv::new(
-            self.index,
-            shared.clone(),
-            self.offset.clone(),
-            options.max_error,
-            log.ceiling,
-            rng,
-        ));
+        let env =
+            Arc::new(SimEnv::new(self.index, shared.clone(), self.offset.clone(), options.max_error, log.ceiling, rng));
         let config = StoreConfig {
             node: self.id,
             cluster: ClusterId(1),

@@ -62,15 +62,42 @@ impl Options {
 }
 
 enum Happening {
-    Deliver { to: usize, bytes: Vec<u8> },
-    Tick { node: usize, life: u64 },
-    Synced { node: usize, life: u64, number: u64 },
-    Flushed { node: usize, life: u64, number: u64 },
+    Deliver {
+        to: usize,
+        bytes: Vec<u8>,
+    },
+    Tick {
+        node: usize,
+        life: u64,
+    },
+    Synced {
+        node: usize,
+        life: u64,
+        number: u64,
+    },
+    Flushed {
+        node: usize,
+        life: u64,
+        number: u64,
+    },
     /// By a disk that lies: it has said so, and now it is so.
-    SaidSynced { node: usize, life: u64, number: u64 },
-    Kept { node: usize, life: u64, number: u64 },
-    Restart { node: usize },
-    Heal { from: usize, to: usize },
+    SaidSynced {
+        node: usize,
+        life: u64,
+        number: u64,
+    },
+    Kept {
+        node: usize,
+        life: u64,
+        number: u64,
+    },
+    Restart {
+        node: usize,
+    },
+    Heal {
+        from: usize,
+        to: usize,
+    },
     Fault(Fault),
 }
 

@@ -56,7 +56,9 @@ fn ledger_span() -> Span {
 /// How a transfer ended, as its client saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    Committed { timestamp: Timestamp },
+    Committed {
+        timestamp: Timestamp,
+    },
     /// Certainly without effect.
     Failed,
     Unknown,
@@ -224,7 +226,12 @@ impl Bank {
         }
     }
 
-    async fn try_transfer(&self, desk: &mut Desk, transfer: u64, options: &mut BeginOptions) -> Result<Timestamp, Error> {
+    async fn try_transfer(
+        &self,
+        desk: &mut Desk,
+        transfer: u64,
+        options: &mut BeginOptions,
+    ) -> Result<Timestamp, Error> {
         let db = desk.db.clone();
         let dice = db.random();
         // Some transfers lock, some rely on validation alone.

@@ -120,7 +120,9 @@ async fn wait_until_served(addresses: &str) -> Result<(), String> {
             Ok(()) => return Ok(()),
             // It answers: there is just no such table.
             Err(error) if error.sqlstate() == "42P01" => return Ok(()),
-            Err(error) if std::time::Instant::now() >= until => return Err(format!("the cluster does not answer: {error}")),
+            Err(error) if std::time::Instant::now() >= until => {
+                return Err(format!("the cluster does not answer: {error}"));
+            }
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }

@@ -4,9 +4,9 @@
 //! writes all frames that came while it was syncing as one and syncs again: group commit. The engine is flushed on a third
 //! thread, seldom.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -175,7 +175,9 @@ fn run_log(
         }
         let began = Instant::now();
         if let Err(error) = log.append(frames) {
-            return fatal(format!("the Raft log cannot be written: {error}. The node stops, for what is on disk is unknown"));
+            return fatal(format!(
+                "the Raft log cannot be written: {error}. The node stops, for what is on disk is unknown"
+            ));
         }
         stats.log_syncs.fetch_add(1, Ordering::Relaxed);
         stats.log_sync_micros.fetch_add(u64::try_from(began.elapsed().as_micros()).unwrap_or(0), Ordering::Relaxed);

@@ -64,7 +64,10 @@ fn checksum(number: u64, payload: &[u8]) -> u32 {
 
 /// What is at an offset of a segment.
 enum Found {
-    Frame { payload: Vec<u8>, next: usize },
+    Frame {
+        payload: Vec<u8>,
+        next: usize,
+    },
     /// Zeros, the segment's end, or bytes that are no frame.
     Nothing,
 }
@@ -110,7 +113,8 @@ impl LogFiles {
             end = read_segment(&mut segment, &mut recovered, last == Some(number))?;
             segments.push_back(segment);
         }
-        let recovered = recovered.finish().map_err(|e| format!("the Raft log in {} is damaged: {e}", folder.display()))?;
+        let recovered =
+            recovered.finish().map_err(|e| format!("the Raft log in {} is damaged: {e}", folder.display()))?;
         let state = without_entries(&recovered);
         let mut log = match segments.back() {
             Some(segment) => {
@@ -234,9 +238,10 @@ impl LogFiles {
     }
 
     fn is_obsolete(&self, segment: &Segment) -> bool {
-        segment.last.iter().all(|(range, last)| {
-            self.state.groups.get(range).is_some_and(|group| group.truncated.index >= *last)
-        })
+        segment
+            .last
+            .iter()
+            .all(|(range, last)| self.state.groups.get(range).is_some_and(|group| group.truncated.index >= *last))
     }
 
     /// Segments in use.
@@ -279,7 +284,8 @@ fn read_segment(segment: &mut Segment, log: &mut RecoveredLog, is_last: bool) ->
     }
     let mut at = HEADER as usize;
     while let Found::Frame { payload, next } = frame_at(segment.number, &bytes, at) {
-        let frame: LogFrame = codec::decode("a log frame", &payload).map_err(|e| format!("{name} at byte {at}: {e}"))?;
+        let frame: LogFrame =
+            codec::decode("a log frame", &payload).map_err(|e| format!("{name} at byte {at}: {e}"))?;
         for record in &frame.groups {
             if let Some(entry) = record.entries.last() {
                 segment.last.insert(record.range, entry.index);
@@ -288,9 +294,9 @@ fn read_segment(segment: &mut Segment, log: &mut RecoveredLog, is_last: bool) ->
         log.add(frame).map_err(|e| format!("{name} at byte {at}: {e}"))?;
         at = next;
     }
-    let damaged = (at + 8..bytes.len()).step_by(8).any(|later| {
-        matches!(frame_at(segment.number, &bytes, later), Found::Frame { .. })
-    });
+    let damaged = (at + 8..bytes.len())
+        .step_by(8)
+        .any(|later| matches!(frame_at(segment.number, &bytes, later), Found::Frame { .. }));
     let torn = bytes.get(at..at + 4).is_some_and(|length| length != [0; 4]);
     if damaged || (torn && !is_last) {
         return Err(format!(

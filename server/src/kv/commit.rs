@@ -44,13 +44,7 @@ pub(super) async fn run(txn: &mut KvTransaction) -> Result<Committed, Error> {
         Isolation::Serializable => txn.reads.to_vec(),
         Isolation::Snapshot => keys.iter().chain(txn.locked.keys()).map(Span::point).collect(),
     };
-    let meta = TxnMeta {
-        id: txn.id,
-        attempt: 1,
-        anchor: keys[0].clone(),
-        priority: txn.priority,
-        start: txn.start,
-    };
+    let meta = TxnMeta { id: txn.id, attempt: 1, anchor: keys[0].clone(), priority: txn.priority, start: txn.start };
     let commit = Commit {
         db: txn.db.clone(),
         txn: meta,

@@ -51,7 +51,17 @@ impl Db {
     pub fn new(config: DbConfig) -> Db {
         let DbConfig { env, outbox, knobs, node, nodes, ranges } = config;
         let router = Router::new(env.clone(), outbox, knobs.clone(), node, ranges);
-        Db { shared: Arc::new(Shared { env, knobs, node, nodes, router, counters: Counters::default(), heard: Mutex::default() }) }
+        Db {
+            shared: Arc::new(Shared {
+                env,
+                knobs,
+                node,
+                nodes,
+                router,
+                counters: Counters::default(),
+                heard: Mutex::default(),
+            }),
+        }
     }
 
     /// An answer to one of this gateway's requests.

@@ -21,5 +21,5 @@ pub use api::{
     Transaction,
 };
 pub use db::{Db, DbConfig};
-pub use stats::GatewayStats;
 pub use error::{Conflict, Error, RetryReason};
+pub use stats::GatewayStats;

@@ -102,7 +102,12 @@ impl Router {
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn call(&self, range: &RangeDescriptor, operation: Operation, deadline: Duration) -> Result<Reply, Failure> {
+    pub async fn call(
+        &self,
+        range: &RangeDescriptor,
+        operation: Operation,
+        deadline: Duration,
+    ) -> Result<Reply, Failure> {
         let clock = self.env.clock();
         let until = clock.monotonic() + deadline;
         let mut attempt = 0u32;
@@ -112,7 +117,10 @@ impl Router {
             let now = clock.monotonic();
             if now >= until {
                 let id = range.id;
-                return Err(Failure::Deadline { sent: maybe_sent, detail: format!("{id} did not answer in time: {detail}") });
+                return Err(Failure::Deadline {
+                    sent: maybe_sent,
+                    detail: format!("{id} did not answer in time: {detail}"),
+                });
             }
             let target = self.target(range, attempt);
             let timeout = self.knobs.attempt_timeout.min(until - now);

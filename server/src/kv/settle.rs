@@ -34,7 +34,8 @@ impl Db {
     pub(super) async fn settle(&self, intents: Vec<IntentInTheWay>, pusher: Pusher) -> Result<(), Failure> {
         let mut by_txn: BTreeMap<TxnId, (TxnMeta, Timestamp, Vec<Key>)> = BTreeMap::new();
         for intent in intents {
-            let entry = by_txn.entry(intent.txn.id).or_insert_with(|| (intent.txn.clone(), intent.timestamp, Vec::new()));
+            let entry =
+                by_txn.entry(intent.txn.id).or_insert_with(|| (intent.txn.clone(), intent.timestamp, Vec::new()));
             entry.1 = entry.1.min(intent.timestamp);
             entry.2.push(intent.key);
         }
@@ -49,7 +50,13 @@ impl Db {
     }
 
     /// Says whether the intents are out of the pusher's way.
-    async fn settle_one(&self, txn: TxnMeta, intent: Timestamp, keys: Vec<Key>, pusher: Pusher) -> Result<bool, Failure> {
+    async fn settle_one(
+        &self,
+        txn: TxnMeta,
+        intent: Timestamp,
+        keys: Vec<Key>,
+        pusher: Pusher,
+    ) -> Result<bool, Failure> {
         let id = txn.id;
         let anchor = txn.anchor.clone();
         let push = Push { txn, intent, priority: pusher.priority, pusher: pusher.txn, kind: pusher.kind };

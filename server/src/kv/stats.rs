@@ -68,7 +68,11 @@ impl Counters {
             queue_us: of(&self.queue_us),
             replication_us: of(&self.replication_us),
             clock_wait_us: of(&self.clock_wait_us),
-            retries: RetryReason::ALL.iter().zip(&self.retries).map(|(reason, count)| (reason.name(), of(count))).collect(),
+            retries: RetryReason::ALL
+                .iter()
+                .zip(&self.retries)
+                .map(|(reason, count)| (reason.name(), of(count)))
+                .collect(),
         }
     }
 }

@@ -293,11 +293,8 @@ impl Transaction for KvTransaction {
         self.finish();
         let committed = result.inspect_err(|error| self.db.shared.counters.failed(error))?;
         let waited = self.db.wait_until_past(committed.timestamp.max(self.newest)).await;
-        let timings = CommitTimings {
-            clock_wait: waited,
-            total: committed.timings.total + waited,
-            ..committed.timings
-        };
+        let timings =
+            CommitTimings { clock_wait: waited, total: committed.timings.total + waited, ..committed.timings };
         let committed = Committed { timings, ..committed };
         self.db.shared.counters.committed(&committed);
         Ok(committed)

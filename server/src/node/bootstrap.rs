@@ -125,7 +125,8 @@ impl Bootstrap {
                         boot_id: boot_id.clone(),
                     })
                     .collect();
-                let replicas = if members.len() >= REPLICAS_OF_LARGER_CLUSTERS { REPLICAS_OF_LARGER_CLUSTERS } else { REPLICAS };
+                let replicas =
+                    if members.len() >= REPLICAS_OF_LARGER_CLUSTERS { REPLICAS_OF_LARGER_CLUSTERS } else { REPLICAS };
                 let ids: Vec<NodeId> = members.iter().take(replicas).map(|m| m.id).collect();
                 let cluster = ClusterId(uuid::Uuid::new_v4().as_u128());
                 (cluster, members, initial_ranges(&ids))
@@ -133,7 +134,8 @@ impl Bootstrap {
         };
         for (address, _, _) in &nodes {
             let member = members.iter().find(|m| m.address == *address);
-            let member = member.ok_or_else(|| format!("{address} is no member of the cluster {cluster} that was begun"))?;
+            let member =
+                member.ok_or_else(|| format!("{address} is no member of the cluster {cluster} that was begun"))?;
             let identity =
                 Identity { cluster, node: member.id, members: members.clone(), ranges: ranges.clone(), format: FORMAT };
             self.ask(address, &Question::Be(identity)).await?;
@@ -172,11 +174,7 @@ impl Bootstrap {
 
     async fn ask(&self, address: &str, question: &Question) -> Result<Answer, String> {
         let payload = codec::encode(question);
-        let reply = if address == self.address {
-            self.answer(&payload).await?
-        } else {
-            call(address, payload).await?
-        };
+        let reply = if address == self.address { self.answer(&payload).await? } else { call(address, payload).await? };
         codec::decode("an answer", &reply).map_err(|e| format!("{address}: {e}"))
     }
 }
@@ -198,11 +196,9 @@ impl PeerCalls for Bootstrap {
     async fn answer(&self, payload: &[u8]) -> Result<Vec<u8>, String> {
         let question: Question = codec::decode("a question", payload).map_err(|e| e.to_string())?;
         let answer = match question {
-            Question::Who => Answer::Me {
-                address: self.address.clone(),
-                boot_id: self.boot_id.clone(),
-                identity: self.identity(),
-            },
+            Question::Who => {
+                Answer::Me { address: self.address.clone(), boot_id: self.boot_id.clone(), identity: self.identity() }
+            }
             Question::Be(identity) => {
                 self.adopt(identity)?;
                 Answer::Done

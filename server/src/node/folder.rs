@@ -85,7 +85,8 @@ impl Folder {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(format!("{} cannot be read: {e}", path.display())),
         };
-        let damaged = |why: &str| format!("{} is damaged: {why}. Restore it, or replace this node's store", path.display());
+        let damaged =
+            |why: &str| format!("{} is damaged: {why}. Restore it, or replace this node's store", path.display());
         let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| damaged("it does not begin as it should"))?;
         let (sum, payload) = rest.split_at_checked(4).ok_or_else(|| damaged("it is too short"))?;
         if crc32c::crc32c(payload).to_le_bytes() != sum {

@@ -12,7 +12,9 @@ use crate::kv::{BeginOptions, ClockInfo, Error, Kv, NodeInfo, RangeInfo, Transac
 pub struct Unready;
 
 fn refuse<T>() -> Result<T, Error> {
-    Err(Error::Unavailable("this node is not part of a cluster yet: run `meridian init --addr ADDR` once, on any node".into()))
+    Err(Error::Unavailable(
+        "this node is not part of a cluster yet: run `meridian init --addr ADDR` once, on any node".into(),
+    ))
 }
 
 #[async_trait]
@@ -35,7 +37,13 @@ impl Kv for Unready {
 
     fn clock(&self) -> ClockInfo {
         let now = wall();
-        ClockInfo { source: "none yet".into(), max_error: Duration::ZERO, earliest: now, latest: now, hlc: Timestamp::ZERO }
+        ClockInfo {
+            source: "none yet".into(),
+            max_error: Duration::ZERO,
+            earliest: now,
+            latest: now,
+            hlc: Timestamp::ZERO,
+        }
     }
 
     fn monotonic(&self) -> Duration {

@@ -200,7 +200,8 @@ mod tests {
         let mut log = RecoveredLog::default();
         let position = LogPosition { index: 5, term: 5 };
         log.add(frame(GroupRecord { truncated: Some(position), ..Default::default() })).unwrap();
-        log.add(frame(GroupRecord { entries: vec![entry(6, 6), entry(7, 6), entry(8, 6)], ..Default::default() })).unwrap();
+        log.add(frame(GroupRecord { entries: vec![entry(6, 6), entry(7, 6), entry(8, 6)], ..Default::default() }))
+            .unwrap();
         log.add(frame(GroupRecord { entries: vec![entry(7, 7)], ..Default::default() })).unwrap();
         assert_eq!(log.groups[&RangeId(1)].entries, vec![entry(6, 6), entry(7, 7)]);
         assert!(log.add(frame(GroupRecord { entries: vec![entry(9, 7)], ..Default::default() })).is_err());
@@ -220,7 +221,8 @@ mod tests {
     #[test]
     fn truncation_and_reset_forget() {
         let mut log = RecoveredLog::default();
-        log.add(frame(GroupRecord { entries: vec![entry(1, 1), entry(2, 1), entry(3, 1)], ..Default::default() })).unwrap();
+        log.add(frame(GroupRecord { entries: vec![entry(1, 1), entry(2, 1), entry(3, 1)], ..Default::default() }))
+            .unwrap();
         let position = LogPosition { index: 2, term: 1 };
         log.add(frame(GroupRecord { truncated: Some(position), ..Default::default() })).unwrap();
         assert_eq!(log.groups[&RangeId(1)].entries, vec![entry(3, 1)]);

@@ -156,9 +156,7 @@ impl Storage for LogStore {
 
     fn snapshot(&self, request_index: u64, _: u64) -> Result<Snapshot> {
         match &self.snapshot {
-            Some(snapshot)
-                if snapshot.get_metadata().index >= request_index.max(self.truncated.index) =>
-            {
+            Some(snapshot) if snapshot.get_metadata().index >= request_index.max(self.truncated.index) => {
                 Ok(snapshot.clone())
             }
             _ => {

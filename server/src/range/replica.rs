@@ -178,7 +178,13 @@ pub const FRESH_APPLIED: Applied = Applied { index: INITIAL_POSITION, term: INIT
 impl Replica {
     /// # Errors
     /// When the log and the engine contradict each other.
-    pub fn new(node: NodeId, from: Bootstrap, knobs: &Knobs, seed: u64, logger: &slog::Logger) -> Result<Replica, String> {
+    pub fn new(
+        node: NodeId,
+        from: Bootstrap,
+        knobs: &Knobs,
+        seed: u64,
+        logger: &slog::Logger,
+    ) -> Result<Replica, String> {
         let voters = from.state.descriptor.replicas.iter().map(|r| r.id.0).collect();
         Replica::with_voters(node, from, voters, knobs, seed, logger)
     }

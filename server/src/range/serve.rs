@@ -48,7 +48,9 @@ impl Replica {
                 leading.locks.keep(cx.now, locks.txn);
             } else {
                 leading.locks.release(locks.txn);
-                leading.waiting.retain(|_, w| !matches!(&w.request.operation, Operation::LockingRead(r) if r.txn == locks.txn));
+                leading
+                    .waiting
+                    .retain(|_, w| !matches!(&w.request.operation, Operation::LockingRead(r) if r.txn == locks.txn));
                 self.wake(cx, Wake::Locks);
             }
             return respond(cx, origin, done(ReplyBody::Ok));
@@ -97,7 +99,12 @@ impl Replica {
         (!fits || request.epoch != descriptor.epoch).then(|| Refusal::WrongRange(vec![descriptor.clone()]))
     }
 
-    fn try_evaluate(&mut self, cx: &mut Surroundings<'_>, id: LatchId, operation: &Operation) -> Result<Step, EngineError> {
+    fn try_evaluate(
+        &mut self,
+        cx: &mut Surroundings<'_>,
+        id: LatchId,
+        operation: &Operation,
+    ) -> Result<Step, EngineError> {
         let Ok(now) = cx.clock.issue() else {
             return Ok(Step::refuse(Refusal::Busy("the clock is at its ceiling: the disk is slow".into())));
         };
@@ -149,7 +156,11 @@ impl Replica {
                     _ => None,
                 };
                 let commits = matches!(operation, Operation::CommitOne(_) | Operation::CommitRecord(_));
-                Step::Propose(Box::new(Proposed { batch, trigger: None, reply, ends, commits }), access.writes, timestamp)
+                Step::Propose(
+                    Box::new(Proposed { batch, trigger: None, reply, ends, commits }),
+                    access.writes,
+                    timestamp,
+                )
             }
         })
     }

@@ -16,7 +16,10 @@ use super::state::{self, RangeState};
 ///
 /// # Errors
 /// If the key is not in the range.
-pub fn plan(descriptor: &RangeDescriptor, split: &Split) -> Result<Option<(RangeDescriptor, RangeDescriptor)>, Refusal> {
+pub fn plan(
+    descriptor: &RangeDescriptor,
+    split: &Split,
+) -> Result<Option<(RangeDescriptor, RangeDescriptor)>, Refusal> {
     if split.key == descriptor.start {
         return Ok(None);
     }

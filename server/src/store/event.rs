@@ -35,7 +35,9 @@ pub enum Effect {
         flush_first: bool,
     },
     /// Make durable what the engine holds now, then say [`Event::Flushed`].
-    Flush { number: u64 },
+    Flush {
+        number: u64,
+    },
     /// Put this descriptor into the meta range, unless a newer one is there.
     Publish(RangeDescriptor),
 }

@@ -13,9 +13,9 @@ use super::event::{Effect, Event};
 use super::truncate::Truncation;
 use crate::config::Knobs;
 use crate::env::Clock;
+use crate::raft::RecoveredGroup;
 use crate::range::replica::{Bootstrap, Counts, Effects, FRESH_APPLIED, Origin, Replica, Surroundings, fresh_log};
 use crate::range::state::{Applied, RangeState};
-use crate::raft::RecoveredGroup;
 
 /// What a store is made with.
 #[derive(Clone)]
@@ -143,7 +143,9 @@ impl Store {
     /// The descriptors of the replicas here that hold any of the keys that a request names.
     fn overlapping(&self, request: &RangeRequest) -> Vec<RangeDescriptor> {
         let named = txn::participant::named(&request.operation);
-        let holds = |r: &&Replica| r.descriptor().id == request.range || named.iter().any(|s| r.descriptor().span().overlaps(s));
+        let holds = |r: &&Replica| {
+            r.descriptor().id == request.range || named.iter().any(|s| r.descriptor().span().overlaps(s))
+        };
         self.replicas.values().filter(holds).map(|r| r.descriptor().clone()).collect()
     }
 
@@ -188,8 +190,11 @@ impl Store {
     pub(super) fn add_replica(&mut self, from: Bootstrap, empty: bool) -> Result<(), String> {
         let id = from.state.descriptor.id;
         let StoreConfig { node, knobs, seed, logger, .. } = &self.config;
-        let replica =
-            if empty { Replica::new_empty(*node, from, knobs, *seed, logger)? } else { Replica::new(*node, from, knobs, *seed, logger)? };
+        let replica = if empty {
+            Replica::new_empty(*node, from, knobs, *seed, logger)?
+        } else {
+            Replica::new(*node, from, knobs, *seed, logger)?
+        };
         self.replicas.insert(id, replica);
         self.touched.insert(id);
         Ok(())

@@ -9,10 +9,10 @@ use txn::mvcc;
 
 use super::machine::{Store, StoreConfig};
 use crate::env::Clock;
-use crate::range::replica::{Bootstrap, FRESH_APPLIED};
-use crate::range::state::{self, RangeState};
 use crate::raft::RecoveredLog;
 use crate::raft::record::LogPosition;
+use crate::range::replica::{Bootstrap, FRESH_APPLIED};
+use crate::range::state::{self, RangeState};
 
 /// The range that holds the descriptors of all ranges, and the counters.
 pub const META_RANGE: RangeId = RangeId(1);
@@ -39,8 +39,11 @@ pub fn initial_ranges(nodes: &[NodeId]) -> Vec<RangeDescriptor> {
 pub fn initial_contents(ranges: &[RangeDescriptor]) -> WriteBatch {
     let mut batch = WriteBatch::default();
     for descriptor in ranges {
-        let state =
-            RangeState { descriptor: descriptor.clone(), read_floor: Timestamp::BOOTSTRAP, receipt_floor: Timestamp::ZERO };
+        let state = RangeState {
+            descriptor: descriptor.clone(),
+            read_floor: Timestamp::BOOTSTRAP,
+            receipt_floor: Timestamp::ZERO,
+        };
         state::put_state(&mut batch, &state);
         state::put_applied(&mut batch, descriptor.id, FRESH_APPLIED);
         let value = codec::encode(descriptor);

@@ -16,8 +16,7 @@ pub enum LogFormat {
 /// # Errors
 /// A sentence, when the directives make no sense.
 pub fn start(directives: &str, format: LogFormat) -> Result<(), String> {
-    let filter = EnvFilter::try_new(directives)
-        .map_err(|e| format!("--log {directives:?} makes no sense: {e}"))?;
+    let filter = EnvFilter::try_new(directives).map_err(|e| format!("--log {directives:?} makes no sense: {e}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let result = match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
