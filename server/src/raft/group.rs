@@ -59,10 +59,20 @@ pub struct Group {
     /// Records being synced, by number, with the messages that must wait for them.
     syncing: VecDeque<(u64, Vec<Message>)>,
     truncated: Option<LogPosition>,
-    /// A Raft snapshot that is installed, but whose record is not on disk yet.
-    installed: Option<u64>,
+    /// A Raft snapshot whose record is not on disk yet. Until then the library takes the entries before it for applied to
+    /// nothing and would look for them in the log, so this replica does not stand for election.
+    installing: Option<Installing>,
     /// Followers that were sent the whole state, and how many ticks ago.
     snapshots_sent: Vec<(u64, u32)>,
+}
+
+/// A Raft snapshot on its way to disk.
+#[derive(Clone, Copy, Debug)]
+struct Installing {
+    /// The number of the record that says so.
+    record: u64,
+    /// The last entry that it stands for.
+    index: u64,
 }
 
 /// After so many ticks a follower that was sent a Raft snapshot is asked what it has.
@@ -129,6 +139,9 @@ impl Group {
             max_size_per_msg: 1 << 20,
             max_inflight_msgs: 256,
             check_quorum: true,
+            // Followers learn of a commit with the next entry or heartbeat: nobody waits for them to apply it.
+            skip_bcast_commit: true,
+            batch_append: true,
             pre_vote: true,
             read_only_option: ReadOnlyOption::Safe,
             max_uncommitted_size: config.uncommitted_bytes_max,
@@ -144,7 +157,7 @@ impl Group {
             syncing: VecDeque::new(),
             // Written down again, so that a log that has held nothing yet says where it begins.
             truncated: Some(truncated).filter(|position| position.index > 0),
-            installed: None,
+            installing: None,
             snapshots_sent: Vec::new(),
         };
         group.draw_timeout();
@@ -172,7 +185,9 @@ impl Group {
 
     /// Lets a tick pass.
     pub fn tick(&mut self) {
-        self.node.tick();
+        if self.installing.is_none() {
+            self.node.tick();
+        }
         self.snapshots_sent.iter_mut().for_each(|(_, ticks)| *ticks += 1);
         while let Some((to, _)) = self.snapshots_sent.pop_if(|(_, ticks)| *ticks >= SNAPSHOT_TICKS) {
             // Whether it arrived or was lost: probing finds out.
@@ -189,6 +204,9 @@ impl Group {
         let message = Message::decode(payload).map_err(|e| e.to_string())?;
         // Proposals and reads are not forwarded (I4): they are evaluated by the leader itself.
         if matches!(message.get_msg_type(), MessageType::MsgPropose | MessageType::MsgReadIndex) {
+            return Ok(());
+        }
+        if message.get_msg_type() == MessageType::MsgTimeoutNow && self.installing.is_some() {
             return Ok(());
         }
         let result = self.node.step(message);
@@ -209,6 +227,9 @@ impl Group {
 
     /// Stands for election.
     pub fn campaign(&mut self) {
+        if self.installing.is_some() {
+            return;
+        }
         // It fails only where it is pointless: unapplied configuration changes, or leading already.
         let _ = self.node.campaign();
         self.draw_timeout();
@@ -245,6 +266,7 @@ impl Group {
             self.node.mut_store().reset(position);
             record.reset = true;
             record.truncated = Some(position);
+            self.installing = Some(Installing { record: output.number, index: meta.index });
             output.snapshot = Some(snapshot);
         }
         let entries = ready.take_entries();
@@ -289,8 +311,8 @@ impl Group {
         while let Some((synced, waiting)) = self.syncing.pop_front_if(|(n, _)| *n <= number) {
             messages.extend(waiting);
             self.node.on_persist_ready(synced);
-            if let Some(index) = self.installed.take() {
-                self.node.advance_apply_to(index);
+            if let Some(installed) = self.installing.take_if(|installing| installing.record <= synced) {
+                self.node.advance_apply_to(installed.index);
             }
         }
         self.draw_timeout();
@@ -301,11 +323,6 @@ impl Group {
     pub fn applied(&mut self, index: u64) {
         self.node.advance_apply_to(index);
         self.draw_timeout();
-    }
-
-    /// A Raft snapshot up to this index is in the engine. The library hears of it once its record is on disk.
-    pub fn installed(&mut self, index: u64) {
-        self.installed = Some(index);
     }
 
     /// Forgets the log up to an index that the engine holds durably.

@@ -81,7 +81,6 @@ impl Replica {
         state::put_state(&mut batch, &self.state);
         state::put_applied(&mut batch, self.state.descriptor.id, self.applied);
         cx.engine.write(batch)?;
-        self.group.installed(self.applied.index);
         self.dirty = true;
         Ok(())
     }
