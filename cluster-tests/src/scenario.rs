@@ -54,7 +54,7 @@ pub fn draw(seed: u64, nodes: usize) -> Options {
     };
     knobs.locks.wound_after = Duration::from_millis(rng.between(1, 50));
     knobs.ceiling_step = Duration::from_millis(rng.between(100, 1_000));
-    options.faults = FaultPlan::draw(&mut rng, nodes, 3 * SECOND, 20 * SECOND);
+    options.faults = FaultPlan::draw(&mut rng, nodes, 0, 17 * SECOND);
     options
 }
 
@@ -70,6 +70,8 @@ pub fn run_bank(options: Options) -> Verdict {
         return verdict(&world, &bank, vec![format!("the bank was not loaded: {why}")]);
     }
     opened.set(true);
+    world.unleash();
+    let opened_at = world.now();
     for node in 0..world.nodes.len() {
         if let Some(db) = world.db(node) {
             for task in bank.tasks(&db, CLIENTS) {
@@ -77,9 +79,9 @@ pub fn run_bank(options: Options) -> Verdict {
             }
         }
     }
-    world.run_until(22 * SECOND, |_| false);
+    world.run_until(opened_at + 19 * SECOND, |_| false);
     world.heal();
-    world.run_until(26 * SECOND, |_| false);
+    world.run_until(opened_at + 23 * SECOND, |_| false);
     bank.stop();
     // Liveness: with all faults gone everything must finish.
     let until = world.now() + 12 * SECOND;
@@ -114,7 +116,8 @@ fn load(world: &mut World, layer: Layer) -> Result<(), String> {
             Ok(())
         })
     };
-    ask(world, 3 * SECOND, load)
+    // Each message that the network loses costs a time-out.
+    ask(world, 20 * SECOND, load)
 }
 
 /// Asks the healed cluster for everything, and says what is wrong.

@@ -23,7 +23,7 @@ pub enum Fault {
     Flush { node: usize },
 }
 
-/// Faults by the time at which they strike, in nanoseconds.
+/// Faults by the time at which they strike, in nanoseconds since they were unleashed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FaultPlan(pub Vec<(u64, Fault)>);
 

@@ -28,6 +28,7 @@ pub struct Options {
     /// The bound on clock errors; each clock errs by as much as it likes inside it.
     pub max_error: Duration,
     pub net: NetOptions,
+    /// Strikes once [`World::unleash`] says so.
     pub faults: FaultPlan,
     /// Nanoseconds that a sync takes.
     pub sync_min: u64,
@@ -168,9 +169,6 @@ impl World {
             on_split: Box::new(on_split),
             options,
         };
-        for (at, fault) in world.options.faults.0.clone() {
-            world.schedule_at(at, Happening::Fault(fault));
-        }
         for node in 0..world.nodes.len() {
             world.draw_offset(node);
             world.start(node);
@@ -180,6 +178,13 @@ impl World {
 
     pub fn now(&self) -> u64 {
         self.shared.lock().now
+    }
+
+    /// From now on things go wrong: the plan's times count from here.
+    pub fn unleash(&mut self) {
+        for (after, fault) in self.options.faults.0.clone() {
+            self.schedule(after, Happening::Fault(fault));
+        }
     }
 
     fn schedule_at(&mut self, at: u64, what: Happening) {

@@ -141,7 +141,6 @@ impl Group {
             check_quorum: true,
             // Followers learn of a commit with the next entry or heartbeat: nobody waits for them to apply it.
             skip_bcast_commit: true,
-            batch_append: true,
             pre_vote: true,
             read_only_option: ReadOnlyOption::Safe,
             max_uncommitted_size: config.uncommitted_bytes_max,
