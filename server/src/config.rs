@@ -59,7 +59,7 @@ impl Default for Knobs {
         Knobs {
             tick: Duration::from_millis(5),
             raft_tick_every: 10,
-            election_ticks: 14,
+            election_ticks: 10,
             heartbeat_ticks: 2,
             read_window: Duration::from_millis(600),
             ceiling_step: Duration::from_secs(1),

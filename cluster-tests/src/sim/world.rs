@@ -330,6 +330,7 @@ impl World {
     fn deliver(&mut self, to: usize, bytes: &[u8]) {
         let Some(process) = &self.nodes[to].process else { return };
         let envelope: Envelope = codec::decode("an envelope", bytes).expect("messages arrive as sent");
+        process.db.heard_of(envelope.from);
         if let Body::Response { id, response } = envelope.body {
             if process.env.adopt(envelope.hlc).is_ok() {
                 process.db.deliver(id, response);
@@ -426,7 +427,18 @@ impl World {
         self.executor.kill(node);
         self.nodes[node].crash(&mut self.rng);
         self.nodes[node].paused_until = 0;
+        self.break_connections(node);
         self.schedule(down_ns, Happening::Restart { node });
+    }
+
+    /// The others may notice that a process is gone, as connections break; or the network keeps it to itself.
+    fn break_connections(&mut self, node: usize) {
+        let lost = self.nodes[node].id;
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            if let Some(db) = self.db(other).filter(|_| self.rng.one_in(2)) {
+                db.lost(lost);
+            }
+        }
     }
 
     /// Splits some range at a key of the workload, through some node.

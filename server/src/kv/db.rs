@@ -40,7 +40,7 @@ pub(super) struct Shared {
     pub nodes: Vec<NodeDescriptor>,
     pub router: Router,
     pub counters: Counters,
-    /// When each node was last heard of, on the monotonic clock.
+    /// When each node was last heard of, on the monotonic clock; a lost one not at all.
     heard: Mutex<BTreeMap<NodeId, Duration>>,
 }
 
@@ -72,7 +72,16 @@ impl Db {
     /// A message from this node has arrived.
     pub fn heard_of(&self, node: NodeId) {
         let now = self.shared.env.clock().monotonic();
-        self.shared.heard.lock().expect("no holder of this lock panics").insert(node, now);
+        let before = self.shared.heard.lock().expect("no holder of this lock panics").insert(node, now);
+        if before.is_none() {
+            self.shared.router.back(node);
+        }
+    }
+
+    /// The connection to this node broke.
+    pub fn lost(&self, node: NodeId) {
+        self.shared.heard.lock().expect("no holder of this lock panics").remove(&node);
+        self.shared.router.lost(node);
     }
 
     /// What this gateway has counted since it started.
@@ -165,6 +174,7 @@ impl Kv for Db {
 
     async fn ranges(&self, span: &Span) -> Result<Vec<RangeInfo>, Error> {
         self.refresh_ranges(span).await?;
+        self.find_leaders(span).await;
         let ranges = self.shared.router.ranges_in(span);
         Ok(ranges.into_iter().map(|(descriptor, leader)| RangeInfo { descriptor, leader }).collect())
     }
