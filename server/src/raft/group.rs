@@ -234,6 +234,12 @@ impl Group {
         self.draw_timeout();
     }
 
+    /// Tells the followers at once what is committed, where they would else hear of it with the next entry or heartbeat.
+    pub fn tell_committed(&mut self) {
+        self.node.ping();
+        self.draw_timeout();
+    }
+
     /// Hands leadership to another replica, if that one is up to date.
     pub fn transfer_leader(&mut self, to: u64) {
         self.node.transfer_leader(to);
