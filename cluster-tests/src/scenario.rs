@@ -126,18 +126,18 @@ fn judge(world: &mut World, bank: &Bank) -> Vec<String> {
     let ledger = ask(world, 10 * SECOND, |db| Box::pin(async move { Bank::ledger(&db, layer).await }));
     let last = ask(world, 10 * SECOND, |db| Box::pin(async move { Bank::audit(&db, layer).await }));
     let mut violations = Vec::new();
-    let ledger = match (ledger, last) {
-        (Ok(ledger), Ok(_)) => ledger,
-        (ledger, last) => {
-            violations.push(format!("after all faults the cluster does not answer: {ledger:?} {last:?}"));
-            Vec::new()
-        }
+    let (Ok(ledger), Ok(_)) = (&ledger, &last) else {
+        // What became of the transfers cannot be judged then.
+        let told = |answer: Option<&String>| answer.map_or("answered".to_string(), Clone::clone);
+        let (ledger, last) = (told(ledger.as_ref().err()), told(last.as_ref().err()));
+        violations.push(format!("after all faults the cluster does not answer: ledger {ledger}; audit {last}"));
+        return violations;
     };
     let until = world.now() + 3 * SECOND;
     world.run_until(until, |_| false);
     violations.extend(check::replicas::violations(world));
     let history = bank.history.lock().expect("no holder of this lock panics");
-    violations.extend(check::bank::violations(&history, &ledger));
+    violations.extend(check::bank::violations(&history, ledger));
     violations
 }
 

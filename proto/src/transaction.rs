@@ -40,7 +40,7 @@ pub struct Intent {
 /// The state of a transaction record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum TxnStatus {
-    /// Prepared or preparing; the coordinator is thought alive until the record's heartbeat is old.
+    /// Nothing is decided: somebody met an intent before the record was staged, or a push keeps the coordinator from staging it.
     #[n(0)]
     Pending,
     /// Committed at the record's timestamp. Final.
@@ -49,6 +49,10 @@ pub enum TxnStatus {
     /// Final.
     #[n(2)]
     Aborted,
+    /// Committed at the record's timestamp if each of its keys holds this attempt's intent at or below it (I6). The coordinator is thought
+    /// alive until the record's heartbeat is old; then whoever must know looks at the keys.
+    #[n(3)]
+    Staging,
 }
 
 /// The one place where a transaction's fate is decided; afterwards its receipt.
@@ -60,7 +64,7 @@ pub struct TxnRecord {
     pub attempt: u32,
     #[n(2)]
     pub status: TxnStatus,
-    /// Pending: the least timestamp at which it may commit. Committed: the commit timestamp.
+    /// Pending: the least timestamp at which it may commit. Staging, committed: the commit timestamp.
     #[n(3)]
     pub timestamp: Timestamp,
     /// The HLC reading of the coordinator's last sign of life.

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use futures::channel::oneshot;
 use futures::future::{self, Either};
-use proto::request::{
-    AbortRecord, CommitOne, CommitRecord, Heartbeat, Operation, Prepare, PushKind, Refusal, Reply, ReplyBody, Validate,
-};
+use proto::request::{CommitOne, Heartbeat, Operation, Prepare, PushKind, Refusal, Reply, ReplyBody, Validate};
 use proto::transaction::{TxnMeta, Write};
 use proto::{Key, Span, Timestamp};
 use txn::coordinator::{self, Action, Coordinator, Event};
@@ -79,11 +77,17 @@ impl Commit {
                     result = Some(outcome);
                     continue;
                 }
+                // Off the client's path; what fails here is settled by whoever meets the intents.
                 Action::Resolve(outcome) => {
                     let (db, id, keys) = (self.db.clone(), self.txn.id, std::mem::take(&mut self.keys));
-                    // Off the client's path; what fails here is settled by whoever meets the intents.
                     let task = async move { drop(db.resolve(id, outcome, keys).await) };
                     self.db.env().spawn(Box::pin(task));
+                    continue;
+                }
+                Action::Complete { attempt, timestamp } => {
+                    let (db, keys) = (self.db.clone(), std::mem::take(&mut self.keys));
+                    let txn = TxnMeta { attempt, ..self.txn.clone() };
+                    self.db.env().spawn(Box::pin(async move { db.complete(txn, timestamp, keys).await }));
                     continue;
                 }
                 action => self.carry_out(action).await,
@@ -124,7 +128,10 @@ impl Commit {
     async fn carry_out(&mut self, action: Action) -> Result<Event, String> {
         match action {
             Action::CommitOne { timestamp } => self.commit_one(timestamp).await,
-            Action::Prepare { timestamp } => self.prepare(timestamp).await,
+            Action::Stage { attempt, timestamp } => {
+                self.txn.attempt = attempt;
+                self.stage(timestamp).await
+            }
             Action::Validate { to } => {
                 let (txn, from) = (self.txn.id, self.read);
                 let make = |spans| Operation::Validate(Validate { txn, from, to, spans });
@@ -135,16 +142,13 @@ impl Commit {
                     Err(failure) => Ok(refused(failure)),
                 }
             }
-            Action::CommitRecord { timestamp } => self.commit_record(timestamp).await,
-            Action::AbortRecord => {
-                let operation = Operation::AbortRecord(AbortRecord { txn: self.txn.clone() });
-                match self.db.call_key(&self.txn.anchor, &operation).await {
-                    Ok(Reply { body: ReplyBody::Record(record), .. }) => Ok(Event::Record(record)),
-                    Ok(_) => Err("the range answered something else".into()),
-                    Err(failure) => Err(describe(failure)),
-                }
+            Action::Settle { pushed } => match self.db.settle_own(&self.txn, pushed).await {
+                Ok(record) => Ok(Event::Record(record)),
+                Err(failure) => Err(describe(failure)),
+            },
+            Action::Finish(_) | Action::Resolve(_) | Action::Complete { .. } => {
+                unreachable!("carried out by the loop")
             }
-            Action::Finish(_) | Action::Resolve(_) => unreachable!("carried out by the loop"),
         }
     }
 
@@ -185,7 +189,7 @@ impl Commit {
         }
     }
 
-    async fn prepare(&mut self, timestamp: Timestamp) -> Result<Event, String> {
+    async fn stage(&mut self, timestamp: Timestamp) -> Result<Event, String> {
         let (txn, anchor, keys) = (self.txn.clone(), self.txn.anchor.clone(), self.keys.clone());
         let make = move |writes: Vec<Write>| {
             let record = writes.iter().any(|w| w.key == anchor).then(|| keys.clone());
@@ -193,49 +197,21 @@ impl Commit {
         };
         let pusher = Some(self.pusher(PushKind::Abort));
         let call = self.db.scatter(self.writes.clone(), |w| &w.key, make, pusher);
-        match self.alive(Box::pin(call)).await {
-            Ok(parts) => {
-                let mut latest = timestamp;
-                for (_, reply) in &parts {
-                    self.count(reply);
-                    if let ReplyBody::At(at) = reply.body {
-                        latest = latest.max(at);
-                    }
-                }
-                Ok(Event::Prepared(latest))
+        let parts = match self.alive(Box::pin(call)).await {
+            Ok(parts) => parts,
+            Err(failure) => return Ok(refused(failure)),
+        };
+        let mut latest = timestamp;
+        let mut decided = None;
+        for (_, reply) in parts {
+            self.count(&reply);
+            match reply.body {
+                ReplyBody::At(at) => latest = latest.max(at),
+                ReplyBody::Record(record) => decided = Some(record),
+                _ => return Err("the range answered something else".into()),
             }
-            Err(failure) => Ok(refused(failure)),
         }
-    }
-
-    async fn commit_record(&mut self, timestamp: Timestamp) -> Result<Event, String> {
-        let mut tries = 0;
-        let before = self.timings;
-        loop {
-            let range = self.db.shared.router.range_of(&self.txn.anchor);
-            let keys = self.keys.iter().filter(|key| range.contains(key)).cloned().collect();
-            let operation = Operation::CommitRecord(CommitRecord { txn: self.txn.clone(), timestamp, keys });
-            return match self.db.call_settling(&range, &operation, None).await {
-                Ok(reply) => {
-                    self.count(&reply);
-                    // This round came after the other.
-                    self.timings.replication = before.replication + Duration::from_micros(reply.replication_us);
-                    self.timings.queue = before.queue + Duration::from_micros(reply.queue_us);
-                    let ReplyBody::Record(record) = reply.body else {
-                        return Err("the range answered something else".into());
-                    };
-                    self.keys.retain(|key| !range.contains(key));
-                    Ok(Event::Record(record))
-                }
-                Err(Failure::Refused(Refusal::Pushed(timestamp))) => Ok(Event::Pushed(timestamp)),
-                Err(Failure::Refused(Refusal::Aborted)) => Ok(Event::Refused(coordinator::Failure::Aborted)),
-                Err(Failure::Repartition) => match self.db.repartition(&self.txn.anchor, &mut tries).await {
-                    Ok(()) => continue,
-                    Err(_) => Ok(Event::Lost),
-                },
-                Err(_) => Ok(Event::Lost),
-            };
-        }
+        Ok(decided.map_or(Event::Staged(latest), Event::Record))
     }
 
     fn count(&mut self, reply: &Reply) {

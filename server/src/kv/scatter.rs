@@ -48,7 +48,7 @@ impl Db {
             let result = self.shared.router.call(range, operation.clone(), self.shared.knobs.request_deadline).await;
             match (result, pusher) {
                 (Err(Failure::Refused(Refusal::Intents(intents))), Some(pusher)) => {
-                    Box::pin(self.settle(intents, pusher)).await?;
+                    self.settle(intents, pusher).await?;
                 }
                 // The place in the queue is kept.
                 (Err(Failure::Refused(Refusal::Queued)), _) => {}
