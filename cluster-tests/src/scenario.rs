@@ -25,6 +25,8 @@ pub struct Verdict {
     pub unknown: usize,
     pub audits: usize,
     pub retries: u64,
+    /// Staged transactions that somebody recovered.
+    pub recoveries: u64,
     pub trace: u64,
     pub events: u64,
     pub simulated: Duration,
@@ -150,6 +152,7 @@ fn verdict(world: &World, bank: &Bank, violations: Vec<String>) -> Verdict {
         unknown: ended(|e| matches!(e, Ending::Unknown)) + history.open.len(),
         audits: history.audits.len(),
         retries: history.retries,
+        recoveries: (0..world.nodes.len()).filter_map(|n| world.db(n)).map(|db| db.stats().recoveries).sum(),
         trace: world.trace.hash,
         events: world.trace.events,
         simulated: Duration::from_nanos(world.now()),
@@ -163,14 +166,6 @@ fn ask<T: Send + 'static>(
     patience: u64,
     question: impl FnOnce(Db) -> BoxFuture<'static, Result<T, Error>>,
 ) -> Result<T, String> {
-    let Some((node, db)) = (0..world.nodes.len()).find_map(|n| world.db(n).map(|db| (n, db))) else {
-        return Err("no node runs".into());
-    };
-    let answer = std::sync::Arc::new(std::sync::Mutex::new(None));
-    let (slot, question) = (answer.clone(), question(db));
-    world.spawn(node, Box::pin(async move { *slot.lock().expect("no holder panics") = Some(question.await) }));
-    let until = world.now() + patience;
-    world.run_until(until, |_| answer.lock().expect("no holder panics").is_some());
-    let taken = answer.lock().expect("no holder panics").take();
-    taken.ok_or("no answer in time")?.map_err(|e| e.to_string())
+    let node = (0..world.nodes.len()).find(|node| world.db(*node).is_some()).ok_or("no node runs")?;
+    world.ask(node, patience, question)
 }

@@ -1,7 +1,7 @@
 //! Simulated time and the queue of events.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -9,7 +9,7 @@ use proto::message::{Body, Envelope};
 use proto::{NodeId, codec};
 use server::config::Knobs;
 use server::env::Clock;
-use server::kv::Db;
+use server::kv::{Db, Error};
 use server::store::{Effect, Event};
 
 use super::env::Shared;
@@ -223,6 +223,26 @@ impl World {
     /// The gateway of a running node.
     pub fn db(&self, node: usize) -> Option<Db> {
         self.nodes[node].process.as_ref().map(|p| p.db.clone())
+    }
+
+    /// Has a running node do something, and runs until it has or `patience` nanoseconds have passed.
+    ///
+    /// # Errors
+    /// In words: whatever the database says, no such node, no answer in time.
+    pub fn ask<T: Send + 'static>(
+        &mut self,
+        node: usize,
+        patience: u64,
+        question: impl FnOnce(Db) -> BoxFuture<'static, Result<T, Error>>,
+    ) -> Result<T, String> {
+        let db = self.db(node).ok_or("the node does not run")?;
+        let answer = Arc::new(Mutex::new(None));
+        let (slot, question) = (answer.clone(), question(db));
+        self.spawn(node, Box::pin(async move { *slot.lock().expect("no holder panics") = Some(question.await) }));
+        let until = self.now() + patience;
+        self.run_until(until, |_| answer.lock().expect("no holder panics").is_some());
+        let taken = answer.lock().expect("no holder panics").take();
+        taken.ok_or("no answer in time")?.map_err(|e| e.to_string())
     }
 
     /// Runs until a time in nanoseconds, or until `done` says so. Returns whether `done` did.

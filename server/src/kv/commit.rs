@@ -157,35 +157,48 @@ impl Commit {
     }
 
     async fn commit_one(&mut self, timestamp: Timestamp) -> Result<Event, String> {
-        let range = self.db.shared.router.range_of(&self.keys[0]);
-        if !self.keys.iter().all(|key| range.contains(key)) {
-            return Ok(Event::NotOneRange);
+        let mut tries = 0;
+        loop {
+            let range = self.db.shared.router.range_of(&self.keys[0]);
+            if !self.keys.iter().all(|key| range.contains(key)) {
+                return Ok(Event::NotOneRange);
+            }
+            let operation = Operation::CommitOne(self.command_for(&range.span(), timestamp));
+            let pusher = Some(self.pusher(PushKind::Abort));
+            return match self.db.call_settling(&range, &operation, pusher).await {
+                Ok(reply) => {
+                    self.count(&reply);
+                    match reply.body {
+                        ReplyBody::At(timestamp) => Ok(Event::CommittedOne(timestamp)),
+                        _ => Err("the range answered something else".into()),
+                    }
+                }
+                Err(Failure::Refused(Refusal::Pushed(timestamp))) => Ok(Event::Pushed(timestamp)),
+                // Nothing has happened: the range is another one now.
+                Err(Failure::Repartition { sent: false })
+                    if self.db.repartition(&self.keys[0], &mut tries).await.is_ok() =>
+                {
+                    continue;
+                }
+                // An earlier copy may have been carried out before the range changed: the record tells.
+                Err(Failure::Repartition { .. }) => Ok(Event::Lost),
+                Err(Failure::Deadline { sent: false, detail }) => {
+                    Ok(Event::Refused(coordinator::Failure::Unavailable(detail)))
+                }
+                Err(failure) => Ok(refused(failure)),
+            };
         }
-        let here = range.span();
-        let pieces: Vec<Span> = self.validate.iter().map(|s| s.intersect(&here)).filter(|s| !s.is_empty()).collect();
-        let operation = Operation::CommitOne(CommitOne {
+    }
+
+    /// The whole transaction as one command of the range with this span.
+    fn command_for(&self, here: &Span, timestamp: Timestamp) -> CommitOne {
+        CommitOne {
             txn: self.txn.clone(),
             read: self.read,
             timestamp,
             writes: self.writes.clone(),
             complete: self.validate.iter().all(|span| here.covers(span)),
-            validate: pieces,
-        });
-        match self.db.call_settling(&range, &operation, Some(self.pusher(PushKind::Abort))).await {
-            Ok(reply) => {
-                self.count(&reply);
-                match reply.body {
-                    ReplyBody::At(timestamp) => Ok(Event::CommittedOne(timestamp)),
-                    _ => Err("the range answered something else".into()),
-                }
-            }
-            Err(Failure::Refused(Refusal::Pushed(timestamp))) => Ok(Event::Pushed(timestamp)),
-            // An earlier copy may have been carried out before the range changed: the record tells.
-            Err(Failure::Repartition) => Ok(Event::Lost),
-            Err(Failure::Deadline { sent: false, detail }) => {
-                Ok(Event::Refused(coordinator::Failure::Unavailable(detail)))
-            }
-            Err(failure) => Ok(refused(failure)),
+            validate: self.validate.iter().map(|s| s.intersect(here)).filter(|s| !s.is_empty()).collect(),
         }
     }
 
@@ -244,7 +257,7 @@ fn describe(failure: Failure) -> String {
     match failure {
         Failure::Deadline { detail, .. } => detail,
         Failure::Refused(refusal) => format!("{refusal:?}"),
-        Failure::Repartition => "the ranges keep changing".into(),
+        Failure::Repartition { .. } => "the ranges keep changing".into(),
     }
 }
 
@@ -256,6 +269,6 @@ fn refused(failure: Failure) -> Event {
         Failure::Refused(Refusal::Wounded(by)) => Event::Refused(coordinator::Failure::Wounded(by)),
         Failure::Refused(Refusal::TooOld) => Event::Refused(coordinator::Failure::TooOld),
         Failure::Refused(Refusal::Invalid(detail)) => Event::Refused(coordinator::Failure::Refused(detail)),
-        Failure::Refused(_) | Failure::Deadline { .. } | Failure::Repartition => Event::Lost,
+        Failure::Refused(_) | Failure::Deadline { .. } | Failure::Repartition { .. } => Event::Lost,
     }
 }

@@ -106,7 +106,7 @@ impl Db {
         loop {
             let range = self.shared.router.range_of(key);
             match self.shared.router.call(&range, operation.clone(), self.shared.knobs.request_deadline).await {
-                Err(Failure::Repartition) => self.repartition(key, &mut tries).await?,
+                Err(Failure::Repartition { .. }) => self.repartition(key, &mut tries).await?,
                 other => return other,
             }
         }

@@ -100,7 +100,7 @@ impl Error {
         let conflict = |reason, other, key, at| Error::Retry(Conflict { reason, txn, other, key, read, at });
         match failure {
             Failure::Deadline { detail, .. } => Error::Unavailable(detail),
-            Failure::Repartition => Error::Unavailable("the ranges of these keys keep changing".into()),
+            Failure::Repartition { .. } => Error::Unavailable("the ranges of these keys keep changing".into()),
             Failure::Refused(refusal) => match refusal {
                 Refusal::Changed(changed) => {
                     conflict(RetryReason::ReadChanged, changed.other, Some(changed.key), changed.at)

@@ -38,7 +38,7 @@ impl Db {
         let deadline = self.shared.knobs.request_deadline;
         let reply = match self.shared.router.call(&range, Operation::Read(read), deadline).await {
             // In the way of a lookup there can be the intent of a publication: it will be gone soon.
-            Err(Failure::Refused(_) | Failure::Repartition) => return Ok(()),
+            Err(Failure::Refused(_) | Failure::Repartition { .. }) => return Ok(()),
             reply => reply?,
         };
         if let ReplyBody::Rows { rows, .. } = reply.body {

@@ -28,7 +28,7 @@ impl Db {
             let operation = Operation::CommitRecord(CommitRecord { txn: txn.clone(), timestamp, keys: local });
             match self.call_settling(&range, &operation, None).await {
                 Ok(_) => break here,
-                Err(Failure::Repartition) if self.repartition(&txn.anchor, &mut tries).await.is_ok() => {}
+                Err(Failure::Repartition { .. }) if self.repartition(&txn.anchor, &mut tries).await.is_ok() => {}
                 Err(_) => return,
             }
         };

@@ -23,8 +23,9 @@ use crate::env::{Env, Outbox};
 pub enum Failure {
     /// The range has refused it; only refusals that repeating does not cure.
     Refused(Refusal),
-    /// The range is not as the caller's partition of keys assumed: partition again.
-    Repartition,
+    /// The range is not as the caller's partition of keys assumed: partition again. `sent` says whether an earlier copy of the
+    /// request may have taken effect before the range changed.
+    Repartition { sent: bool },
     /// Nobody answered before the deadline. `sent` says whether the request may have taken effect, or still may.
     Deadline { sent: bool, detail: String },
 }
@@ -161,7 +162,7 @@ impl Router {
                     }
                     Refusal::WrongRange(ranges) => {
                         self.learn(ranges);
-                        return Err(Failure::Repartition);
+                        return Err(Failure::Repartition { sent: maybe_sent });
                     }
                     Refusal::Unknown => {
                         maybe_sent = true;

@@ -346,7 +346,7 @@ impl KvTransaction {
             };
             let operation = Operation::Read(Read { txn, timestamp, target, priority });
             let reply = match self.db.call_settling(&range, &operation, Some(pusher)).await {
-                Err(Failure::Repartition) => {
+                Err(Failure::Repartition { .. }) => {
                     self.db.repartition(&piece.start, &mut tries).await.map_err(|f| self.failed(f))?;
                     continue;
                 }
