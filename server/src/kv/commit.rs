@@ -9,11 +9,11 @@ use std::time::Duration;
 use futures::channel::oneshot;
 use futures::future::{self, Either};
 use proto::request::{CommitOne, Heartbeat, Operation, Prepare, PushKind, Refusal, Reply, ReplyBody, Validate};
-use proto::transaction::{TxnMeta, Write};
+use proto::transaction::{TxnAddress, TxnMeta, Write};
 use proto::{Key, Span, Timestamp};
 use txn::coordinator::{self, Action, Coordinator, Event};
 
-use super::api::{CommitTimings, Committed, Isolation};
+use super::api::{CommitTimings, Committed, Isolation, Transaction};
 use super::db::Db;
 use super::error::{Conflict, Error, RetryReason};
 use super::router::Failure;
@@ -42,7 +42,8 @@ pub(super) async fn run(txn: &mut KvTransaction) -> Result<Committed, Error> {
         Isolation::Serializable => txn.reads.to_vec(),
         Isolation::Snapshot => keys.iter().chain(txn.locked.keys()).map(Span::point).collect(),
     };
-    let meta = TxnMeta { id: txn.id, attempt: 1, anchor: keys[0].clone(), priority: txn.priority, start: txn.start };
+    let address = txn.address().expect("a transaction that commits has written");
+    let meta = TxnMeta { priority: txn.priority, ..address.to_meta() };
     let commit = Commit {
         db: txn.db.clone(),
         txn: meta,
@@ -61,7 +62,7 @@ pub(super) async fn run(txn: &mut KvTransaction) -> Result<Committed, Error> {
     txn.db.env().spawn(Box::pin(task));
     match receiver.await {
         Ok(result) => result,
-        Err(_) => Err(Error::OutcomeUnknown { txn: txn.id, detail: "the node is stopping".into() }),
+        Err(_) => Err(Error::OutcomeUnknown { txn: address, detail: "the node is stopping".into() }),
     }
 }
 
@@ -95,7 +96,8 @@ impl Commit {
             match event {
                 Ok(event) => actions.extend(coordinator.step(event)),
                 Err(detail) if coordinator.is_undecided() => {
-                    return Err(Error::OutcomeUnknown { txn: self.txn.id, detail });
+                    let TxnMeta { id, start, anchor, .. } = self.txn;
+                    return Err(Error::OutcomeUnknown { txn: TxnAddress { id, start, anchor }, detail });
                 }
                 Err(detail) => return Err(Error::Unavailable(detail)),
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use proto::request::{Operation, Reply, Response};
+use proto::transaction::{TxnAddress, TxnOutcome, TxnStatus};
 use proto::{Key, NodeDescriptor, NodeId, RangeDescriptor, Span, Timestamp, TxnId};
 
 use super::api::{BeginOptions, ClockInfo, Kv, NodeInfo, RangeInfo, Transaction};
@@ -170,6 +171,18 @@ impl Kv for Db {
     async fn begin(&self, options: BeginOptions) -> Result<Box<dyn Transaction>, Error> {
         let read = self.start_timestamp().await?;
         Ok(Box::new(KvTransaction::new(self.clone(), read, options)))
+    }
+
+    async fn outcome(&self, txn: &TxnAddress) -> Result<TxnOutcome, Error> {
+        let record = self.settle_own(&txn.to_meta(), false).await.map_err(Error::from_failure)?;
+        match record.status {
+            TxnStatus::Committed => {
+                // What is told of a commit is told under the reply rule.
+                self.wait_until_past(record.timestamp).await;
+                Ok(TxnOutcome::Committed(record.timestamp))
+            }
+            _ => Ok(TxnOutcome::Aborted),
+        }
     }
 
     async fn ranges(&self, span: &Span) -> Result<Vec<RangeInfo>, Error> {
