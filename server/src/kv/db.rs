@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use proto::request::{Operation, Reply, Response};
 use proto::transaction::{TxnAddress, TxnOutcome, TxnStatus};
-use proto::{Key, NodeDescriptor, NodeId, RangeDescriptor, Span, Timestamp, TxnId};
+use proto::{Key, NodeDescriptor, NodeId, RangeDescriptor, Span, Timestamp, TxnId, keyspace};
 
 use super::api::{BeginOptions, ClockInfo, Kv, NodeInfo, RangeInfo, Transaction};
 use super::error::Error;
@@ -174,6 +174,10 @@ impl Kv for Db {
     }
 
     async fn outcome(&self, txn: &TxnAddress) -> Result<TxnOutcome, Error> {
+        let written_by_transactions = keyspace::start_of(keyspace::CATALOG)..Key::max();
+        if !written_by_transactions.contains(&txn.anchor) {
+            return Err(Error::Invalid(format!("{txn} is not the id of a transaction that has written")));
+        }
         let record = self.settle_own(&txn.to_meta(), false).await.map_err(Error::from_failure)?;
         match record.status {
             TxnStatus::Committed => {

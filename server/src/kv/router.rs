@@ -74,7 +74,8 @@ impl Router {
 
     /// The range that holds a key, as far as is known: some range is always known.
     pub fn range_of(&self, key: &Key) -> RangeDescriptor {
-        self.cache().map.lookup(key).cloned().expect("the map covers every key")
+        // A key beyond all ranges is for the last one to refuse.
+        self.cache().map.lookup_or_last(key).cloned().expect("the map knows the ranges that it began with")
     }
 
     /// The known ranges that overlap a span, in key order, with their leaders.
