@@ -34,6 +34,9 @@ async fn begin(db: &Db, ranges: u64) -> Result<(Box<dyn Transaction>, TxnAddress
     Ok((txn, address))
 }
 
+/// What was told of a transaction, and what it came to.
+type Answers = (TxnOutcome, Result<Committed, Error>);
+
 fn outcome(world: &mut World, node: usize, address: &TxnAddress) -> Result<TxnOutcome, String> {
     let address = address.clone();
     world.ask(node, 2 * SECOND, |db| Box::pin(async move { db.outcome(&address).await }))
@@ -60,7 +63,7 @@ fn a_commit_is_told_with_its_timestamp_on_every_node() {
 fn a_transaction_that_has_not_ended_is_aborted_by_the_question() {
     for ranges in [1, 3] {
         let mut world = cluster();
-        let work = move |db: Db| -> BoxFuture<'static, Result<(TxnOutcome, Result<Committed, Error>), Error>> {
+        let work = move |db: Db| -> BoxFuture<'static, Result<Answers, Error>> {
             Box::pin(async move {
                 let (mut txn, address) = begin(&db, ranges).await?;
                 let told = db.outcome(&address).await?;
