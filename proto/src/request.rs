@@ -6,7 +6,7 @@
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use crate::transaction::{Intent, TxnMeta, TxnRecord, Write};
+use crate::transaction::{Intent, Ousting, TxnMeta, TxnRecord, Write};
 use crate::{Epoch, Key, NodeId, RangeDescriptor, RangeId, Span, Timestamp, TxnId};
 
 /// A request to the leader of one range. All its keys lie inside the range.
@@ -50,7 +50,7 @@ pub enum Operation {
     Heartbeat(#[n(0)] Heartbeat),
     /// Settle or postpone the owner of an intent that is in the way.
     #[n(8)]
-    Push(#[n(0)] Push),
+    Push(#[n(0)] Box<Push>),
     /// Turn intents of a settled transaction into versions, or remove them; or move them up.
     #[n(9)]
     Resolve(#[n(0)] Resolve),
@@ -202,6 +202,9 @@ pub struct Recover {
     /// Whether all of its intents were found.
     #[n(2)]
     pub commit: bool,
+    /// Who could not wait for it; none if its own coordinator asks.
+    #[n(3)]
+    pub by: Option<Ousting>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -226,6 +229,9 @@ pub struct Push {
     pub pusher: TxnId,
     #[n(4)]
     pub kind: PushKind,
+    /// Where the intent is.
+    #[n(5)]
+    pub key: Key,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -347,7 +353,13 @@ pub enum ReplyBody {
     Present(#[n(0)] bool),
     /// A staged record for which the pusher need not wait, as its coordinator has fallen silent or is younger: it is to be recovered.
     #[n(7)]
-    ToRecover(#[n(0)] TxnRecord),
+    ToRecover {
+        #[n(0)]
+        record: Box<TxnRecord>,
+        /// As which the recovery is to be told, if it aborts.
+        #[n(1)]
+        by: Ousting,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -378,16 +390,16 @@ pub enum Refusal {
     Queued,
     /// An older transaction took the lock away.
     #[n(5)]
-    Wounded(#[n(0)] Option<TxnId>),
+    Wounded(#[n(0)] Ousting),
     /// What the transaction read has changed.
     #[n(6)]
     Changed(#[n(0)] Changed),
     /// The commit would be at this timestamp; validate the other ranges up to it and ask again with it.
     #[n(7)]
     Pushed(#[n(0)] Timestamp),
-    /// The transaction's record says aborted.
+    /// The transaction's record says aborted, and by whom if another one did it.
     #[n(8)]
-    Aborted,
+    Aborted(#[n(0)] Option<Ousting>),
     /// The transaction is so old that its receipt may be gone.
     #[n(9)]
     TooOld,

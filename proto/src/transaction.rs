@@ -116,6 +116,20 @@ pub enum TxnStatus {
     Staging,
 }
 
+/// Why a transaction had to make way.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Ousting {
+    /// Who made it; nil where that was nobody's transaction.
+    #[n(0)]
+    pub by: TxnId,
+    /// Where the other one met it.
+    #[n(1)]
+    pub key: Key,
+    /// Because it had been silent for the expiry, else because the other one is older.
+    #[n(2)]
+    pub silent: bool,
+}
+
 /// The one place where a transaction's fate is decided; afterwards its receipt.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct TxnRecord {
@@ -138,6 +152,9 @@ pub struct TxnRecord {
     /// Every key that was written, so that whoever settles the transaction can resolve all of it.
     #[n(7)]
     pub keys: Vec<Key>,
+    /// Aborted: by whom, unless it was its own coordinator or whoever asked for its outcome.
+    #[n(8)]
+    pub ousted: Option<Ousting>,
 }
 
 /// A buffered write on its way to a range.

@@ -25,16 +25,18 @@
 //!
 //! A range that has to push its part above `s` writes the intent there, and so this attempt can never commit. The reads are then
 //! validated up to where all parts fit, and everything is staged again, as the next attempt (I7). Validation is finished
-//! before staging, for nobody who recovers the transaction could repeat it.
+//! before staging, for nobody who recovers the transaction could repeat it. Of a later attempt the record is staged before any intent is
+//! replaced: if somebody has recovered the transaction meanwhile it says so, and what looked like a push was the repetition of a request
+//! whose intent is resolved already.
 //!
 //! When an answer is lost for good, only the record and the intents know: the coordinator recovers its own
 //! transaction, as anyone may (`Settling`).
 //!
 //! Source: the parallel commits of CockroachDB (Taft et al., "CockroachDB: The Resilient Geo-Distributed SQL Database", 2020).
 
+use proto::Timestamp;
 use proto::request::Changed;
-use proto::transaction::{TxnMeta, TxnRecord, TxnStatus};
-use proto::{Timestamp, TxnId};
+use proto::transaction::{Ousting, TxnMeta, TxnRecord, TxnStatus};
 
 use proto::request::Outcome;
 
@@ -43,7 +45,8 @@ use proto::request::Outcome;
 pub enum Action {
     /// Send everything to the one range, to commit at or above the timestamp.
     CommitOne { timestamp: Timestamp },
-    /// Send each range its intents, the anchor's range the record too, all of this attempt and for this timestamp.
+    /// Send each range its intents, the anchor's range the record too, all of this attempt and for this timestamp. Of the first attempt all at
+    /// once; of a later one first the record, and the rest only when that has been moved on (I7).
     Stage { attempt: u32, timestamp: Timestamp },
     /// Have the read spans validated from the read timestamp up to this.
     Validate { to: Timestamp },
@@ -85,9 +88,9 @@ pub enum Failure {
     /// What it read or wrote has changed.
     Changed(Changed),
     /// Someone aborted it: an older transaction, or one that took it for dead.
-    Aborted,
+    Aborted(Option<Ousting>),
     /// An older transaction took one of its locks.
-    Wounded(Option<TxnId>),
+    Wounded(Ousting),
     /// Its receipt may be gone already.
     TooOld,
     /// A range makes no sense of the request.
@@ -178,13 +181,16 @@ impl Coordinator {
         vec![Action::Finish(Err(failure))]
     }
 
-    fn finish(&mut self, record: &TxnRecord, failure: Failure, intents: bool) -> Vec<Action> {
+    fn finish(&mut self, record: &TxnRecord, failure: Option<Failure>, intents: bool) -> Vec<Action> {
         self.state = State::Finished;
         let (result, outcome) = match record.status {
             TxnStatus::Committed => {
                 (Ok(record.timestamp), Outcome::Committed { attempt: record.attempt, timestamp: record.timestamp })
             }
-            TxnStatus::Aborted => (Err(failure), Outcome::Aborted),
+            TxnStatus::Aborted => {
+                let failure = failure.unwrap_or_else(|| Failure::Aborted(record.ousted.clone()));
+                (Err(failure), Outcome::Aborted)
+            }
             TxnStatus::Pending | TxnStatus::Staging => unreachable!("settling a transaction leaves it decided"),
         };
         let mut actions = vec![Action::Finish(result)];
@@ -216,7 +222,7 @@ impl Coordinator {
                 self.commit_at(latest, false)
             }
             // Somebody took it for dead, found everything there, and was faster.
-            (State::Staging { .. }, Event::Record(record)) => self.finish(&record, Failure::Aborted, true),
+            (State::Staging { .. }, Event::Record(record)) => self.finish(&record, None, true),
             (State::Staging { .. }, Event::Refused(failure)) => self.abort(failure, false),
             (State::Staging { .. }, Event::Lost) => self.settle(true),
 
@@ -227,11 +233,11 @@ impl Coordinator {
             // Of a commit in one range nothing has been written yet.
             (State::Validating { one: true, .. }, Event::Refused(failure)) => self.fail(failure),
             (State::Validating { one: false, .. }, Event::Refused(failure)) => self.abort(failure, true),
-            (State::Validating { one: true, .. }, Event::Lost) => self.fail(Failure::Aborted),
-            (State::Validating { one: false, .. }, Event::Lost) => self.abort(Failure::Aborted, true),
+            (State::Validating { one: true, .. }, Event::Lost) => self.fail(Failure::Aborted(None)),
+            (State::Validating { one: false, .. }, Event::Lost) => self.abort(Failure::Aborted(None), true),
 
-            (State::Settling { intents }, Event::Record(record)) => self.finish(&record, Failure::Aborted, intents),
-            (State::Aborting(failure), Event::Record(record)) => self.finish(&record, failure, true),
+            (State::Settling { intents }, Event::Record(record)) => self.finish(&record, None, intents),
+            (State::Aborting(failure), Event::Record(record)) => self.finish(&record, Some(failure), true),
             (state, event) => unreachable!("a coordinator in {state:?} was told {event:?}"),
         }
     }

@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use proto::transaction::Ousting;
 use proto::{Key, Timestamp, TxnId};
 
 /// A transaction's rank: the smaller is the older and wins.
@@ -39,12 +40,12 @@ pub struct LockTimes {
 }
 
 /// What became of a wish for a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acquired {
     Yes,
     Waiting,
     /// An older transaction has taken one of this transaction's locks here.
-    Wounded(TxnId),
+    Wounded(Ousting),
 }
 
 /// The lock table of one range's leader. Times are on the store's monotonic clock.
@@ -55,7 +56,7 @@ pub struct LockTable {
     /// The keys that each transaction holds or waits for, and when it was last heard of.
     transactions: BTreeMap<TxnId, (BTreeSet<Key>, Duration)>,
     /// Transactions that lost a lock, by whom, and when.
-    wounded: BTreeMap<TxnId, (TxnId, Duration)>,
+    wounded: BTreeMap<TxnId, (Ousting, Duration)>,
 }
 
 impl LockTable {
@@ -66,7 +67,7 @@ impl LockTable {
     /// Takes a lock or a place in its queue. Asking again keeps the place.
     pub fn acquire(&mut self, now: Duration, key: &Key, rank: Rank) -> Acquired {
         if let Some((by, _)) = self.wounded.get(&rank.txn) {
-            return Acquired::Wounded(*by);
+            return Acquired::Wounded(by.clone());
         }
         let (keys, seen) = self.transactions.entry(rank.txn).or_default();
         keys.insert(key.clone());
@@ -91,7 +92,8 @@ impl LockTable {
             let victim = lock.holder.txn;
             lock.waiting.remove(&oldest);
             lock.holder = oldest;
-            self.wounded.insert(victim, (oldest.txn, now));
+            let ousting = Ousting { by: oldest.txn, key: key.clone(), silent: false };
+            self.wounded.insert(victim, (ousting, now));
             if let Some((keys, _)) = self.transactions.get_mut(&victim) {
                 keys.remove(key);
             }
@@ -131,7 +133,7 @@ impl LockTable {
 
     /// Who took a lock from this transaction.
     pub fn wounded_by(&self, txn: TxnId) -> Option<TxnId> {
-        self.wounded.get(&txn).map(|(by, _)| *by)
+        self.wounded.get(&txn).map(|(ousting, _)| ousting.by)
     }
 
     /// Applies the passage of time: expires silent transactions and wounds young holders. Returns whether any lock
@@ -207,7 +209,10 @@ mod tests {
         assert_eq!(t.acquire(ms(1), &b, rank(1)), Acquired::Waiting);
         assert!(t.tick(ms(20)));
         assert_eq!(t.acquire(ms(20), &b, rank(1)), Acquired::Yes);
-        assert_eq!(t.acquire(ms(20), &a, rank(2)), Acquired::Wounded(TxnId(1)));
+        assert_eq!(
+            t.acquire(ms(20), &a, rank(2)),
+            Acquired::Wounded(Ousting { by: TxnId(1), key: b.clone(), silent: false })
+        );
         t.release(TxnId(2));
         assert_eq!(t.acquire(ms(21), &a, rank(3)), Acquired::Waiting);
     }

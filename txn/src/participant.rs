@@ -161,7 +161,7 @@ pub fn evaluate(cx: &mut Context<'_>, operation: &Operation) -> Result<Evaluatio
             let found = record::load(cx.engine, &commit.txn.anchor, commit.txn.id)?;
             match record::commit(found, &commit.txn, commit.timestamp) {
                 Err(refusal) => Ok(Evaluation::Refuse(refusal)),
-                Ok(Transition::Keep(record) | Transition::Recover(record)) => {
+                Ok(Transition::Keep(record) | Transition::Recover(record, _)) => {
                     Ok(Evaluation::Answer(ReplyBody::Record(record)))
                 }
                 Ok(Transition::Become(record)) => {
@@ -180,7 +180,8 @@ pub fn evaluate(cx: &mut Context<'_>, operation: &Operation) -> Result<Evaluatio
         Operation::QueryIntents(query) => evaluate_query(cx, query),
         Operation::Recover(recover) => {
             let found = record::load(cx.engine, &recover.txn.anchor, recover.txn.id)?;
-            let transition = record::recover(found, &recover.txn, recover.timestamp, recover.commit, cx.now);
+            let transition =
+                record::recover(found, &recover.txn, recover.timestamp, (recover.commit, recover.by.clone()), cx.now);
             Ok(carry_out(&recover.txn.anchor, transition))
         }
         Operation::Heartbeat(heartbeat) => {
@@ -201,7 +202,7 @@ pub fn evaluate(cx: &mut Context<'_>, operation: &Operation) -> Result<Evaluatio
 fn carry_out(anchor: &Key, transition: Transition) -> Evaluation {
     match transition {
         Transition::Keep(record) => Evaluation::Answer(ReplyBody::Record(record)),
-        Transition::Recover(record) => Evaluation::Answer(ReplyBody::ToRecover(record)),
+        Transition::Recover(record, by) => Evaluation::Answer(ReplyBody::ToRecover { record: Box::new(record), by }),
         Transition::Become(record) => {
             let mut batch = WriteBatch::default();
             record::store(&mut batch, anchor, &record);
@@ -379,7 +380,7 @@ fn evaluate_commit_one(cx: &mut Context<'_>, commit: &CommitOne) -> Result<Evalu
 fn answer_from_receipt(found: &TxnRecord) -> Evaluation {
     match found.status {
         TxnStatus::Committed => Evaluation::Answer(ReplyBody::At(found.timestamp)),
-        TxnStatus::Aborted => Evaluation::Refuse(Refusal::Aborted),
+        TxnStatus::Aborted => Evaluation::Refuse(Refusal::Aborted(found.ousted.clone())),
         TxnStatus::Pending | TxnStatus::Staging => {
             Evaluation::Refuse(Refusal::Invalid("the transaction is being committed in several ranges".into()))
         }

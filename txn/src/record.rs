@@ -26,7 +26,7 @@
 use std::time::Duration;
 
 use proto::request::{Push, PushKind, Refusal};
-use proto::transaction::{TxnMeta, TxnRecord, TxnStatus};
+use proto::transaction::{Ousting, TxnMeta, TxnRecord, TxnStatus};
 use proto::{Key, Timestamp, TxnId, codec};
 
 use crate::engine::{Engine, EngineError, Space, WriteBatch};
@@ -36,7 +36,7 @@ use crate::keys;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transition {
     /// It is staged, and whoever asks may not wait: only its keys tell what it is.
-    Recover(TxnRecord),
+    Recover(TxnRecord, Ousting),
     /// It stays as it is.
     Keep(TxnRecord),
     /// It is to be replaced by this.
@@ -67,6 +67,7 @@ fn fresh(txn: &TxnMeta, status: TxnStatus, timestamp: Timestamp, heartbeat: Time
         priority: txn.priority,
         start: txn.start,
         keys: Vec::new(),
+        ousted: None,
     }
 }
 
@@ -87,7 +88,7 @@ pub fn stageable(found: Option<&TxnRecord>, txn: &TxnMeta, timestamp: Timestamp)
         TxnStatus::Staging if record.attempt <= txn.attempt => Ok(Stageable::At(timestamp)),
         // A late copy of a request, or somebody has recovered the transaction.
         TxnStatus::Pending | TxnStatus::Staging | TxnStatus::Committed => Ok(Stageable::Past),
-        TxnStatus::Aborted => Err(Refusal::Aborted),
+        TxnStatus::Aborted => Err(Refusal::Aborted(record.ousted.clone())),
     }
 }
 
@@ -125,7 +126,7 @@ pub fn commit(found: Option<TxnRecord>, txn: &TxnMeta, timestamp: Timestamp) -> 
         Some(record) if is_staged(&record, txn, timestamp) => {
             Ok(Transition::Become(TxnRecord { status: TxnStatus::Committed, ..record }))
         }
-        _ => Err(Refusal::Aborted),
+        other => Err(Refusal::Aborted(other.and_then(|record| record.ousted))),
     }
 }
 
@@ -138,13 +139,14 @@ pub fn recover(
     found: Option<TxnRecord>,
     txn: &TxnMeta,
     timestamp: Timestamp,
-    commit: bool,
+    (commit, by): (bool, Option<Ousting>),
     now: Timestamp,
 ) -> Transition {
     match found {
         Some(record) if is_staged(&record, txn, timestamp) => {
             let status = if commit { TxnStatus::Committed } else { TxnStatus::Aborted };
-            Transition::Become(TxnRecord { status, ..record })
+            let ousted = by.filter(|_| !commit);
+            Transition::Become(TxnRecord { status, ousted, ..record })
         }
         Some(record) => Transition::Keep(record),
         None => Transition::Become(fresh(txn, TxnStatus::Aborted, txn.start, now)),
@@ -182,7 +184,7 @@ pub fn heartbeat(found: Option<TxnRecord>, now: Timestamp) -> Result<Transition,
             Ok(Transition::Become(TxnRecord { heartbeat: record.heartbeat.max(now), ..record }))
         }
         Some(record) if record.status == TxnStatus::Committed => Ok(Transition::Keep(record)),
-        _ => Err(Refusal::Aborted),
+        other => Err(Refusal::Aborted(other.and_then(|record| record.ousted))),
     }
 }
 
@@ -203,13 +205,14 @@ pub fn push(found: Option<TxnRecord>, push: &Push, now: Timestamp, expiry: Durat
     let expired = record.heartbeat.plus(expiry) < now;
     let older = (push.priority, push.pusher) < (record.priority, record.id);
     let wounds = push.kind == PushKind::Abort && older;
+    let ousting = Ousting { by: push.pusher, key: push.key.clone(), silent: expired };
     match record.status {
         TxnStatus::Pending => {}
-        TxnStatus::Staging if expired || wounds => return Transition::Recover(record),
+        TxnStatus::Staging if expired || wounds => return Transition::Recover(record, ousting),
         TxnStatus::Staging | TxnStatus::Committed | TxnStatus::Aborted => return Transition::Keep(record),
     }
     if expired || wounds {
-        return Transition::Become(TxnRecord { status: TxnStatus::Aborted, ..record });
+        return Transition::Become(TxnRecord { status: TxnStatus::Aborted, ousted: Some(ousting), ..record });
     }
     match push.kind {
         PushKind::Above(reader) if record.timestamp <= reader => {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use proto::transaction::{TxnAddress, TxnOutcome};
 use proto::{Key, NodeDescriptor, NodeId, RangeDescriptor, Span, Timestamp, TxnId, Value};
 
-use super::error::Error;
+use super::error::{Conflict, Error};
 
 /// What a transaction promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -107,6 +107,9 @@ pub trait Kv: Send + Sync {
     /// Splits the range that holds `key` so that `key` becomes the first key of a new range. A key that is
     /// a boundary already is fine.
     async fn split(&self, key: &Key) -> Result<(), Error>;
+
+    /// The latest conflicts of this node's transactions, the newest first, and when they were met.
+    fn recent_conflicts(&self) -> Vec<(Timestamp, Conflict)>;
 
     /// The members of the cluster.
     fn nodes(&self) -> Vec<NodeInfo>;

@@ -204,14 +204,34 @@ impl Commit {
         }
     }
 
+    /// Of the first attempt everything goes out at once. Of a later one the record goes first, and the rest only when it has been moved on:
+    /// what looked like a push may be a request that was repeated after somebody had recovered the transaction and resolved that
+    /// intent. It is committed then, and its other intents must not be replaced.
     async fn stage(&mut self, timestamp: Timestamp) -> Result<Event, String> {
+        let mut rest = self.writes.clone();
+        let mut latest = timestamp;
+        if self.txn.attempt > 1 {
+            let first: Vec<Write> = rest.extract_if(.., |write| write.key == self.txn.anchor).collect();
+            match self.prepare(first, timestamp).await? {
+                Event::Staged(at) if at == timestamp => latest = at,
+                other => return Ok(other),
+            }
+        }
+        match self.prepare(rest, timestamp).await? {
+            Event::Staged(at) => Ok(Event::Staged(latest.max(at))),
+            other => Ok(other),
+        }
+    }
+
+    /// Has these writes' intents written, and the record staged where the anchor is among them.
+    async fn prepare(&mut self, writes: Vec<Write>, timestamp: Timestamp) -> Result<Event, String> {
         let (txn, anchor, keys) = (self.txn.clone(), self.txn.anchor.clone(), self.keys.clone());
         let make = move |writes: Vec<Write>| {
             let record = writes.iter().any(|w| w.key == anchor).then(|| keys.clone());
             Operation::Prepare(Prepare { txn: txn.clone(), timestamp, writes, record })
         };
         let pusher = Some(self.pusher(PushKind::Abort));
-        let call = self.db.scatter(self.writes.clone(), |w| &w.key, make, pusher);
+        let call = self.db.scatter(writes, |w| &w.key, make, pusher);
         let parts = match self.alive(Box::pin(call)).await {
             Ok(parts) => parts,
             Err(failure) => return Ok(refused(failure)),
@@ -267,7 +287,7 @@ fn describe(failure: Failure) -> String {
 fn refused(failure: Failure) -> Event {
     match failure {
         Failure::Refused(Refusal::Changed(changed)) => Event::Refused(coordinator::Failure::Changed(changed)),
-        Failure::Refused(Refusal::Aborted) => Event::Refused(coordinator::Failure::Aborted),
+        Failure::Refused(Refusal::Aborted(by)) => Event::Refused(coordinator::Failure::Aborted(by)),
         Failure::Refused(Refusal::Wounded(by)) => Event::Refused(coordinator::Failure::Wounded(by)),
         Failure::Refused(Refusal::TooOld) => Event::Refused(coordinator::Failure::TooOld),
         Failure::Refused(Refusal::Invalid(detail)) => Event::Refused(coordinator::Failure::Refused(detail)),

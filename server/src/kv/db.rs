@@ -10,7 +10,7 @@ use proto::transaction::{TxnAddress, TxnOutcome, TxnStatus};
 use proto::{Key, NodeDescriptor, NodeId, RangeDescriptor, Span, Timestamp, TxnId, keyspace};
 
 use super::api::{BeginOptions, ClockInfo, Kv, NodeInfo, RangeInfo, Transaction};
-use super::error::Error;
+use super::error::{Conflict, Error};
 use super::router::{Failure, Router};
 use super::stats::{Counters, GatewayStats};
 use super::transaction::KvTransaction;
@@ -161,6 +161,11 @@ impl Db {
         }
     }
 
+    /// Counts an error on its way to the caller.
+    pub(super) fn take_note_of(&self, error: &Error) {
+        self.shared.counters.failed(error, self.shared.env.clock().reading());
+    }
+
     pub(super) fn random_id(&self) -> TxnId {
         TxnId(self.random())
     }
@@ -198,6 +203,10 @@ impl Kv for Db {
 
     async fn split(&self, key: &Key) -> Result<(), Error> {
         self.split_at(key).await
+    }
+
+    fn recent_conflicts(&self) -> Vec<(Timestamp, Conflict)> {
+        self.shared.counters.recent()
     }
 
     fn nodes(&self) -> Vec<NodeInfo> {

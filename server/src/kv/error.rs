@@ -106,8 +106,12 @@ impl Error {
                 Refusal::Changed(changed) => {
                     conflict(RetryReason::ReadChanged, changed.other, Some(changed.key), changed.at)
                 }
-                Refusal::Wounded(by) => conflict(RetryReason::Wounded, by, None, read),
-                Refusal::Aborted | Refusal::TooOld => conflict(RetryReason::Expired, None, None, read),
+                Refusal::Wounded(by) => conflict(RetryReason::Wounded, Some(by.by), Some(by.key), read),
+                Refusal::Aborted(Some(by)) => {
+                    let reason = if by.silent { RetryReason::Expired } else { RetryReason::Wounded };
+                    conflict(reason, Some(by.by), Some(by.key), read)
+                }
+                Refusal::Aborted(None) | Refusal::TooOld => conflict(RetryReason::Expired, None, None, read),
                 Refusal::Corrupt(detail) => Error::Corrupt(detail),
                 Refusal::Invalid(detail) => Error::Invalid(detail),
                 other => Error::Unavailable(format!("the range refused: {other:?}")),
@@ -119,7 +123,7 @@ impl Error {
     pub(super) fn from_coordinator(failure: coordinator::Failure, txn: TxnId, read: Timestamp) -> Error {
         let refusal = match failure {
             coordinator::Failure::Changed(changed) => Refusal::Changed(changed),
-            coordinator::Failure::Aborted => Refusal::Aborted,
+            coordinator::Failure::Aborted(by) => Refusal::Aborted(by),
             coordinator::Failure::Wounded(by) => Refusal::Wounded(by),
             coordinator::Failure::TooOld => Refusal::TooOld,
             coordinator::Failure::Refused(detail) => Refusal::Invalid(detail),

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use proto::request::{AbortRecord, CommitRecord, Operation, Outcome, QueryIntents, Recover, ReplyBody};
-use proto::transaction::{TxnMeta, TxnRecord, TxnStatus};
+use proto::transaction::{Ousting, TxnMeta, TxnRecord, TxnStatus};
 use proto::{Key, Timestamp};
 use txn::participant;
 
@@ -46,16 +46,21 @@ impl Db {
     pub(super) async fn settle_own(&self, txn: &TxnMeta, pushed: bool) -> Result<TxnRecord, Failure> {
         let abort = Operation::AbortRecord(AbortRecord { txn: txn.clone(), pushed });
         match self.call_key(&txn.anchor, &abort).await?.body {
-            ReplyBody::Record(record) => self.recover(txn, record).await,
+            ReplyBody::Record(record) => self.recover(txn, record, None).await,
             _ => Err(unexpected()),
         }
     }
 
-    /// Decides a staged record; one that is not staged is returned as it is.
+    /// Decides a staged record; one that is not staged is returned as it is. `by` says who could not wait.
     ///
     /// # Errors
     /// When a range does not answer. Nothing is decided then.
-    pub(super) async fn recover(&self, txn: &TxnMeta, mut record: TxnRecord) -> Result<TxnRecord, Failure> {
+    pub(super) async fn recover(
+        &self,
+        txn: &TxnMeta,
+        mut record: TxnRecord,
+        by: Option<Ousting>,
+    ) -> Result<TxnRecord, Failure> {
         let was_staged = record.status == TxnStatus::Staging;
         while record.status == TxnStatus::Staging {
             let staged = TxnMeta { attempt: record.attempt, ..txn.clone() };
@@ -64,7 +69,7 @@ impl Db {
             let make = move |keys| Operation::QueryIntents(QueryIntents { txn: meta.clone(), timestamp, keys });
             let parts = self.scatter(keys, |key| key, make, None).await?;
             let commit = parts.iter().all(|(_, reply)| reply.body == ReplyBody::Present(true));
-            let decide = Operation::Recover(Recover { txn: staged, timestamp, commit });
+            let decide = Operation::Recover(Recover { txn: staged, timestamp, commit, by: by.clone() });
             record = match self.call_key(&txn.anchor, &decide).await?.body {
                 ReplyBody::Record(record) => record,
                 _ => return Err(unexpected()),

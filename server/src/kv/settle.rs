@@ -65,12 +65,13 @@ impl Db {
     ) -> Result<bool, Failure> {
         let id = txn.id;
         let anchor = txn.anchor.clone();
-        let push = Push { txn, intent, priority: pusher.priority, pusher: pusher.txn, kind: pusher.kind };
+        let key = keys.first().cloned().unwrap_or_default();
+        let push = Push { txn, intent, priority: pusher.priority, pusher: pusher.txn, kind: pusher.kind, key };
         let meta = push.txn.clone();
-        let reply = self.call_key(&anchor, &Operation::Push(push)).await?;
+        let reply = self.call_key(&anchor, &Operation::Push(Box::new(push))).await?;
         let record = match reply.body {
             ReplyBody::Record(record) => record,
-            ReplyBody::ToRecover(record) => self.recover(&meta, record).await?,
+            ReplyBody::ToRecover { record, by } => self.recover(&meta, *record, Some(by)).await?,
             _ => return Ok(false),
         };
         let Some(outcome) = participant::outcome_of(&record) else { return Ok(false) };

@@ -1,11 +1,14 @@
 //! What a gateway counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use proto::Timestamp;
+
 use super::api::Committed;
-use super::error::{Error, RetryReason};
+use super::error::{Conflict, Error, RetryReason};
 
 /// Counters since the node started, as read at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +26,9 @@ pub struct GatewayStats {
     pub retries: BTreeMap<&'static str, u64>,
 }
 
+/// Conflicts that a gateway remembers.
+const RECENT_MAX: usize = 256;
+
 /// The counters themselves.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -33,6 +39,8 @@ pub(super) struct Counters {
     replication_us: AtomicU64,
     clock_wait_us: AtomicU64,
     retries: [AtomicU64; RetryReason::ALL.len()],
+    /// The latest conflicts, the oldest first, and when they were met.
+    recent: Mutex<VecDeque<(Timestamp, Conflict)>>,
 }
 
 fn add(counter: &AtomicU64, duration: Duration) {
@@ -52,19 +60,29 @@ impl Counters {
     }
 
     /// Takes note of an error on its way to the caller.
-    pub fn failed(&self, error: &Error) {
+    pub fn failed(&self, error: &Error, now: Timestamp) {
         match error {
             Error::Retry(conflict) => {
                 let position = RetryReason::ALL.iter().position(|reason| *reason == conflict.reason);
                 if let Some(counter) = position.and_then(|p| self.retries.get(p)) {
                     counter.fetch_add(1, Ordering::Relaxed);
                 }
+                let mut recent = self.recent.lock().expect("no holder of this lock panics");
+                if recent.len() >= RECENT_MAX {
+                    recent.pop_front();
+                }
+                recent.push_back((now, conflict.clone()));
             }
             Error::OutcomeUnknown { .. } => {
                 self.unknown.fetch_add(1, Ordering::Relaxed);
             }
             _ => {}
         }
+    }
+
+    /// The latest conflicts, the newest first, and when they were met.
+    pub fn recent(&self) -> Vec<(Timestamp, Conflict)> {
+        self.recent.lock().expect("no holder of this lock panics").iter().rev().cloned().collect()
     }
 
     pub fn read(&self) -> GatewayStats {

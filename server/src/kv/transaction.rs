@@ -78,7 +78,7 @@ impl KvTransaction {
 
     pub(super) fn failed(&self, failure: Failure) -> Error {
         let error = Error::from_transaction(failure, self.id, self.read);
-        self.db.shared.counters.failed(&error);
+        self.db.take_note_of(&error);
         error
     }
 
@@ -300,7 +300,7 @@ impl Transaction for KvTransaction {
             self.forget_locks_of_written(&written);
         }
         self.finish();
-        let committed = result.inspect_err(|error| self.db.shared.counters.failed(error))?;
+        let committed = result.inspect_err(|error| self.db.take_note_of(error))?;
         let waited = self.db.wait_until_past(committed.timestamp.max(self.newest)).await;
         let timings =
             CommitTimings { clock_wait: waited, total: committed.timings.total + waited, ..committed.timings };

@@ -7,7 +7,7 @@ use proto::transaction::{TxnAddress, TxnOutcome};
 use proto::{Key, Span, Timestamp};
 
 use crate::io::clock::wall;
-use crate::kv::{BeginOptions, ClockInfo, Error, Kv, NodeInfo, RangeInfo, Transaction};
+use crate::kv::{BeginOptions, ClockInfo, Conflict, Error, Kv, NodeInfo, RangeInfo, Transaction};
 
 /// A key-value layer without a cluster.
 pub struct Unready;
@@ -34,6 +34,10 @@ impl Kv for Unready {
 
     async fn split(&self, _: &Key) -> Result<(), Error> {
         refuse()
+    }
+
+    fn recent_conflicts(&self) -> Vec<(Timestamp, Conflict)> {
+        Vec::new()
     }
 
     fn nodes(&self) -> Vec<NodeInfo> {

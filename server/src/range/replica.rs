@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::message::RaftMessage;
 use proto::request::{RangeRequest, Refusal, ReplyBody, Response};
-use proto::{Key, NodeId, RangeDescriptor, ReplicaDescriptor, Span, Timestamp, TxnId};
+use proto::{Epoch, Key, NodeId, RangeDescriptor, ReplicaDescriptor, ReplicaId, Span, Timestamp, TxnId};
 use raft::eraftpb::Message;
 use txn::engine::{Engine, EngineError};
 use txn::latches::{LatchId, Latches};
@@ -175,6 +175,9 @@ pub fn fresh_log() -> RecoveredGroup {
 /// The applied state of every replica of a new range.
 pub const FRESH_APPLIED: Applied = Applied { index: INITIAL_POSITION, term: INITIAL_POSITION };
 
+/// The epoch of a descriptor that is not known yet.
+pub const UNKNOWN_EPOCH: Epoch = Epoch(0);
+
 impl Replica {
     /// # Errors
     /// When the log and the engine contradict each other.
@@ -245,6 +248,15 @@ impl Replica {
     pub fn leader_node(&self) -> Option<NodeId> {
         let id = self.group.leader()?;
         self.descriptor().replicas.iter().find(|r| r.id.0 == id).map(|r| r.node)
+    }
+
+    /// A replica that has no contents yet knows of the others only who has written to it. Whoever leads must hear from it, or it is never
+    /// sent a Raft snapshot.
+    pub fn meet(&mut self, node: NodeId, id: ReplicaId) {
+        let descriptor = &mut self.state.descriptor;
+        if descriptor.epoch == UNKNOWN_EPOCH && !descriptor.replicas.iter().any(|r| r.id == id) {
+            descriptor.replicas.push(ReplicaDescriptor { node, id });
+        }
     }
 
     /// Whether it leads and may serve.

@@ -114,7 +114,7 @@ impl Replica {
             match acquire_locks(leading, cx.now, read) {
                 Acquired::Yes => {}
                 Acquired::Waiting => return Ok(Step::Wait(Why::Locks)),
-                Acquired::Wounded(by) => return Ok(Step::refuse(Refusal::Wounded(Some(by)))),
+                Acquired::Wounded(by) => return Ok(Step::refuse(Refusal::Wounded(by))),
             }
         }
         let access = participant::access(operation);

@@ -188,6 +188,27 @@ impl From<InputError> for Error {
     }
 }
 
+/// A conflict in one sentence: who, which row, when, and by which rule.
+pub fn conflict_sentence(conflict: &kv::Conflict, row: Option<&str>) -> String {
+    let row = row.unwrap_or("what it read");
+    let other = conflict.other.map_or_else(|| "another transaction".to_string(), |id| format!("transaction {id}"));
+    let (txn, read, at) = (conflict.txn, conflict.read, conflict.at);
+    match conflict.reason {
+        kv::RetryReason::ReadChanged => {
+            format!("transaction {txn} read {row} at {read}, and {other} changed it at {at}")
+        }
+        kv::RetryReason::WriteConflict => {
+            format!("transaction {txn} changed {row} as of {read}, and {other} had changed it at {at}")
+        }
+        kv::RetryReason::Wounded => {
+            format!("transaction {txn} (reading at {read}) gave way to {other}, which is older and needed {row}")
+        }
+        kv::RetryReason::Expired => format!(
+            "transaction {txn} (reading at {read}) was silent for so long that {other}, needing {row}, took it for dead"
+        ),
+    }
+}
+
 /// The candidate that a person most likely meant by a misspelt name: at most a third of its letters differ.
 pub fn similar<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const NAME_CHARS_MAX: usize = 64;

@@ -29,6 +29,8 @@ const WRITES_MAX: usize = 100_000;
 #[derive(Clone, Default)]
 pub struct MemoryKv {
     shared: Arc<Mutex<Shared>>,
+    /// Conflicts that were reported, and when.
+    met: Arc<Mutex<Vec<(Timestamp, Conflict)>>>,
 }
 
 #[derive(Default)]
@@ -150,6 +152,10 @@ impl Kv for MemoryKv {
         Ok(())
     }
 
+    fn recent_conflicts(&self) -> Vec<(Timestamp, Conflict)> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+    }
+
     fn nodes(&self) -> Vec<NodeInfo> {
         let address = "127.0.0.1:7001".to_string();
         let descriptor = NodeDescriptor { id: NodeId(1), address, boot_id: "test".to_string() };
@@ -202,7 +208,9 @@ struct MemoryTransaction {
 
 impl MemoryTransaction {
     fn conflict(&self, reason: RetryReason, key: Option<Key>, other: Option<TxnId>, at: Timestamp) -> Error {
-        Error::Retry(Conflict { reason, txn: self.id, other, key, read: self.read, at })
+        let conflict = Conflict { reason, txn: self.id, other, key, read: self.read, at };
+        self.kv.met.lock().unwrap_or_else(PoisonError::into_inner).push((at, conflict.clone()));
+        Error::Retry(conflict)
     }
 
     /// Whether the spans that were read are unchanged since the snapshot.

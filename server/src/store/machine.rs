@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proto::message::{Body, Envelope, RaftMessage};
 use proto::request::{RangeRequest, Refusal, Response};
-use proto::{ClusterId, Epoch, Key, NodeId, RangeDescriptor, RangeId, ReplicaDescriptor, Timestamp};
+use proto::{ClusterId, Key, NodeId, RangeDescriptor, RangeId, ReplicaDescriptor, Timestamp};
 use txn::engine::Engine;
 
 use super::event::{Effect, Event};
@@ -14,7 +14,9 @@ use super::truncate::Truncation;
 use crate::config::Knobs;
 use crate::env::Clock;
 use crate::raft::RecoveredGroup;
-use crate::range::replica::{Bootstrap, Counts, Effects, FRESH_APPLIED, Origin, Replica, Surroundings, fresh_log};
+use crate::range::replica::{
+    Bootstrap, Counts, Effects, FRESH_APPLIED, Origin, Replica, Surroundings, UNKNOWN_EPOCH, fresh_log,
+};
 use crate::range::state::{Applied, RangeState};
 
 /// What a store is made with.
@@ -157,6 +159,7 @@ impl Store {
             if replica.stopped.is_some() || replica.me.id != message.to {
                 return;
             }
+            replica.meet(from, message.from);
             // A message that makes no sense in the present state is Raft's everyday life: it is dropped.
             let _ = replica.group.step(&message.payload);
             replica.dirty = true;
@@ -178,7 +181,7 @@ impl Store {
                 ReplicaDescriptor { node: from, id: message.from },
                 ReplicaDescriptor { node: self.config.node, id: message.to },
             ],
-            epoch: Epoch(0),
+            epoch: UNKNOWN_EPOCH,
         };
         let state = RangeState { descriptor, read_floor: Timestamp::ZERO, receipt_floor: Timestamp::ZERO };
         let log = self.orphans.remove(&message.range).unwrap_or_default();

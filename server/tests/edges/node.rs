@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use proto::transaction::{TxnAddress, TxnOutcome};
-use proto::{ClusterId, Key, NodeId, Span};
+use proto::{ClusterId, Key, NodeId, Span, Timestamp};
 use server::grpc::{AdminBackend, GrpcApi, HandleLimits, InitError, NodeStatus};
-use server::kv::{BeginOptions, ClockInfo, Error, Kv, NodeInfo, RangeInfo, Transaction};
+use server::kv::{BeginOptions, ClockInfo, Conflict, Error, Kv, NodeInfo, RangeInfo, Transaction};
 use server::pgwire::PgServer;
 use server::sql::testing::MemoryKv;
 use server::sql::{Limits, Sql};
@@ -104,6 +104,10 @@ impl Kv for RealTime {
             tokio::time::sleep(Duration::from_secs(30)).await;
         }
         self.memory.split(key).await
+    }
+
+    fn recent_conflicts(&self) -> Vec<(Timestamp, Conflict)> {
+        self.memory.recent_conflicts()
     }
 
     fn nodes(&self) -> Vec<NodeInfo> {

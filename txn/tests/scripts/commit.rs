@@ -15,11 +15,11 @@ use std::error::Error;
 
 use goldenscript::{Command, Context, Runner};
 use proto::request::{Changed, Outcome};
-use proto::transaction::{TxnMeta, TxnRecord, TxnStatus};
+use proto::transaction::{Ousting, TxnMeta, TxnRecord, TxnStatus};
 use proto::{Key, Timestamp, TxnId};
 use txn::coordinator::{Action, Coordinator, Event, Failure};
 
-use super::words::{Args, Output, show, show_txn, timestamp};
+use super::words::{Args, Output, show, show_ousting, timestamp};
 
 #[derive(Default)]
 pub struct CommitRunner {
@@ -30,8 +30,8 @@ fn failure(word: &str) -> Result<Failure, Box<dyn Error>> {
     let changed = Changed { key: Key::from("k"), at: Timestamp::from_micros(11), other: Some(TxnId(2)) };
     Ok(match word {
         "changed" => Failure::Changed(changed),
-        "aborted" => Failure::Aborted,
-        "wounded" => Failure::Wounded(Some(TxnId(2))),
+        "aborted" => Failure::Aborted(None),
+        "wounded" => Failure::Wounded(Ousting { by: TxnId(2), key: Key::from("k"), silent: false }),
         "too_old" => Failure::TooOld,
         "invalid" => Failure::Refused("no sense".into()),
         "unavailable" => Failure::Unavailable("nobody there".into()),
@@ -42,8 +42,8 @@ fn failure(word: &str) -> Result<Failure, Box<dyn Error>> {
 fn show_failure(failure: &Failure) -> String {
     match failure {
         Failure::Changed(changed) => format!("{} changed at {}", changed.key, show(changed.at)),
-        Failure::Aborted => "somebody aborted it".into(),
-        Failure::Wounded(by) => format!("wounded by {}", by.map_or("somebody".into(), show_txn)),
+        Failure::Aborted(None) => "somebody aborted it".into(),
+        Failure::Aborted(Some(by)) | Failure::Wounded(by) => show_ousting(by),
         Failure::TooOld => "too old".into(),
         Failure::Refused(why) => format!("refused: {why}"),
         Failure::Unavailable(why) => format!("unavailable: {why}"),
@@ -102,6 +102,7 @@ impl CommitRunner {
                     priority: at,
                     start: at,
                     keys: Vec::new(),
+                    ousted: None,
                 })
             }
             other => return Err(format!("there is no command {other}").into()),

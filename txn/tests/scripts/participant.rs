@@ -12,7 +12,7 @@
 //! recover t1 at=15 commit | abort      decides by what was found
 //! t1: attempt 2                        the next try of the same transaction
 //! t2: push t1 intent=12 above=20       a reader at 20 met t1's intent at 12
-//! t2: push t1 intent=12 abort          a writer did
+//! t2: push t1 intent=12 abort [key=a]  a writer did; on `k` unless it says otherwise
 //! resolve t1 committed=15 a c    resolve t1 aborted a    resolve t1 pushed=20 a
 //! state
 //! ```
@@ -36,7 +36,7 @@ use txn::reads::ReadMarks;
 use txn::{Engine, MemoryEngine};
 
 use super::words::{
-    Args, Output, show, show_batch, show_engine, show_record, show_txn, show_value, span, timestamp, txn,
+    Args, Output, show, show_batch, show_engine, show_ousting, show_record, show_txn, show_value, span, timestamp, txn,
 };
 
 pub struct ParticipantRunner {
@@ -147,9 +147,10 @@ impl ParticipantRunner {
             "heartbeat" => Operation::Heartbeat(Heartbeat { txn: meta }),
             "push" => {
                 let intent = args.required("intent")?;
+                let key = Key::from(args.take("key").unwrap_or("k"));
                 let kind = args.timestamp("above")?.map_or(PushKind::Abort, PushKind::Above);
                 let owner = self.meta(txn(args.word()?)?)?;
-                Operation::Push(Push { txn: owner, intent, priority: meta.priority, pusher: me, kind })
+                Operation::Push(Box::new(Push { txn: owner, intent, priority: meta.priority, pusher: me, kind, key }))
             }
             other => return Err(format!("there is no command {other}").into()),
         })
@@ -163,7 +164,7 @@ impl ParticipantRunner {
         if name == "query" {
             return Ok(Operation::QueryIntents(QueryIntents { txn, timestamp, keys: args.keys() }));
         }
-        Ok(Operation::Recover(Recover { txn, timestamp, commit: args.flag("commit") }))
+        Ok(Operation::Recover(Recover { txn, timestamp, commit: args.flag("commit"), by: None }))
     }
 
     fn evaluate(&mut self, operation: &Operation) -> Output {
@@ -224,7 +225,7 @@ fn show_answer(body: &ReplyBody) -> String {
         ReplyBody::Split(_) => "⇒ split".into(),
         ReplyBody::Present(true) => "⇒ all there".into(),
         ReplyBody::Present(false) => "⇒ something is missing, and will not come at or below".into(),
-        ReplyBody::ToRecover(record) => format!("⇒ to be recovered: {}", show_record(record)),
+        ReplyBody::ToRecover { record, .. } => format!("⇒ to be recovered: {}", show_record(record)),
     }
 }
 
@@ -232,7 +233,8 @@ fn show_refusal(refusal: &Refusal) -> String {
     match refusal {
         Refusal::Changed(changed) => format!("{} changed at {}", changed.key, show(changed.at)),
         Refusal::Pushed(timestamp) => format!("pushed to {}", show(*timestamp)),
-        Refusal::Aborted => "aborted".into(),
+        Refusal::Aborted(None) => "aborted".into(),
+        Refusal::Aborted(Some(by)) => format!("aborted, {}", show_ousting(by)),
         Refusal::TooOld => "too old".into(),
         other => format!("{other:?}"),
     }

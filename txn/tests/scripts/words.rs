@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write;
 
 use goldenscript::{Argument, Command};
-use proto::transaction::{Intent, TxnRecord, TxnStatus};
+use proto::transaction::{Intent, Ousting, TxnRecord, TxnStatus};
 use proto::{Key, Span, Timestamp, TxnId, codec};
 use txn::engine::{EngineWrite, WriteBatch};
 use txn::{Engine, MemoryEngine, Space, keys};
@@ -111,6 +111,12 @@ pub fn show_value(value: Option<&[u8]>) -> String {
     value.map_or_else(|| "nil".into(), |v| String::from_utf8_lossy(v).into_owned())
 }
 
+/// Who made a transaction give way.
+pub fn show_ousting(by: &Ousting) -> String {
+    let why = if by.silent { "after its silence" } else { "who is older" };
+    format!("ousted from {} by {} {why}", by.key, show_txn(by.by))
+}
+
 pub fn show_record(record: &TxnRecord) -> String {
     let status = match record.status {
         TxnStatus::Pending => "pending, at or above",
@@ -122,6 +128,9 @@ pub fn show_record(record: &TxnRecord) -> String {
     let mut out = format!("record of {}{attempt}: {status} {}", show_txn(record.id), show(record.timestamp));
     if matches!(record.status, TxnStatus::Pending | TxnStatus::Staging) {
         let _ = write!(out, ", heard of at {}", show(record.heartbeat));
+    }
+    if let Some(by) = &record.ousted {
+        let _ = write!(out, ", {}", show_ousting(by));
     }
     if !record.keys.is_empty() {
         let keys: Vec<String> = record.keys.iter().map(ToString::to_string).collect();

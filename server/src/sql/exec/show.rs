@@ -4,17 +4,17 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use proto::transaction::{TxnAddress, TxnOutcome};
-use proto::{Datum, Key, Span, keyspace};
+use proto::{Datum, Key, Span, Timestamp, keyspace};
 
 use super::super::catalog;
 use super::super::encoding::key as key_encoding;
-use super::super::error::Result;
+use super::super::error::{Result, conflict_sentence};
 use super::super::expr::show::literal;
 use super::super::plan::Show;
 use super::super::schema::{Table, split_row_key};
 use super::super::variables::SessionInfo;
 use super::Row;
-use crate::kv::{Kv, Transaction};
+use crate::kv::{Conflict, Kv, Transaction};
 
 /// The rows of a `SHOW`.
 ///
@@ -29,6 +29,7 @@ pub async fn run(show: &Show, kv: &dyn Kv, txn: &mut dyn Transaction, session: &
         Show::Ranges(table) => ranges(table.as_deref(), kv, txn).await?,
         Show::Columns(table) => columns(table),
         Show::Clock => vec![clock(kv)],
+        Show::Retries => retries(kv, &catalog::list(txn).await?),
         Show::Nodes => nodes(kv),
         Show::Databases => vec![vec![text(session.database.clone())]],
         Show::Tables => catalog::list(txn).await?.iter().map(|t| vec![text(t.name())]).collect(),
@@ -85,6 +86,24 @@ fn clock(kv: &dyn Kv) -> Row {
         moment(clock.latest),
         text(clock.hlc.to_string()),
     ]
+}
+
+/// One conflict a row, the newest first.
+fn retries(kv: &dyn Kv, tables: &[Arc<Table>]) -> Vec<Row> {
+    let row = |(time, conflict): (Timestamp, Conflict)| {
+        let place = conflict.key.as_ref().map(|key| bound(key, tables));
+        vec![
+            i64::try_from(time.micros()).map_or(Datum::Null, Datum::TimestampTz),
+            text(conflict.reason.name()),
+            text(conflict.txn.to_string()),
+            text(conflict.read.to_string()),
+            conflict.other.map_or(Datum::Null, |id| text(id.to_string())),
+            place.clone().map_or(Datum::Null, text),
+            text(conflict.at.to_string()),
+            text(conflict_sentence(&conflict, place.as_deref())),
+        ]
+    };
+    kv.recent_conflicts().into_iter().map(row).collect()
 }
 
 fn nodes(kv: &dyn Kv) -> Vec<Row> {

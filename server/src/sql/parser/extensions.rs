@@ -4,7 +4,8 @@
 //! ALTER TABLE t SPLIT AT VALUES (k, ...), ...
 //! SHOW RANGES [FROM TABLE t]      SHOW CLOCK      SHOW NODES      SHOW DATABASES
 //! SHOW TABLES                     SHOW COLUMNS FROM t             DESCRIBE t
-//! SHOW TRANSACTION ID             SHOW TRANSACTION 'id'           ABORT [WORK | TRANSACTION]
+//! SHOW TRANSACTION ID             SHOW TRANSACTION 'id'           SHOW RETRIES
+//! ABORT [WORK | TRANSACTION]
 //! ```
 
 use sqlparser::ast;
@@ -23,6 +24,7 @@ pub enum Extension {
         table: Option<ast::ObjectName>,
     },
     ShowClock,
+    ShowRetries,
     ShowNodes,
     ShowDatabases,
     ShowTables,
@@ -79,6 +81,8 @@ fn show(parser: &mut Parser<'_>) -> Result<Option<Extension>, ParserError> {
         Extension::ShowRanges { table }
     } else if words(parser, &["SHOW", "CLOCK"]) {
         Extension::ShowClock
+    } else if words(parser, &["SHOW", "RETRIES"]) {
+        Extension::ShowRetries
     } else if words(parser, &["SHOW", "NODES"]) {
         Extension::ShowNodes
     } else if words(parser, &["SHOW", "DATABASES"]) {

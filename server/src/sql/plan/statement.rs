@@ -229,6 +229,7 @@ fn plan_extension(planner: &mut Planner<'_>, extension: &Extension) -> Result<(P
         Extension::ShowRanges { table } => Show::Ranges(table.as_ref().map(|t| planner.table(t)).transpose()?),
         Extension::ShowColumns { table } => Show::Columns(planner.table(table)?),
         Extension::ShowClock => Show::Clock,
+        Extension::ShowRetries => Show::Retries,
         Extension::ShowNodes => Show::Nodes,
         Extension::ShowDatabases => Show::Databases,
         Extension::ShowTables => Show::Tables,

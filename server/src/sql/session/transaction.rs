@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::catalog::{self, Catalog};
-use super::super::error::{Error, Result, state};
+use super::super::error::{Error, Result, conflict_sentence, state};
 use super::super::limits::Limits;
 use super::super::schema::Table;
 use crate::kv::{BeginOptions, Committed, Conflict, Kv, RetryReason, Transaction};
@@ -132,26 +132,8 @@ impl Attempts {
 /// `40001` in words: who, which row, when, and why.
 pub fn explain_conflict(mut error: Error, catalog: &Catalog) -> Error {
     let Some(conflict) = error.conflict() else { return error };
-    let row = conflict.key.as_ref().map_or_else(|| "what it read".to_string(), |key| catalog.describe_key(key));
-    let other = conflict.other.map_or_else(|| "another transaction".to_string(), |id| format!("transaction {id}"));
-    let (txn, read, at) = (conflict.txn, conflict.read, conflict.at);
-    let message = match conflict.reason {
-        RetryReason::ReadChanged => format!(
-            "could not serialize access: transaction {txn} read {row} at {read}, and {other} changed it at {at}"
-        ),
-        RetryReason::WriteConflict => format!(
-            "could not serialize access: transaction {txn} changed {row} as of {read}, and {other} had changed it \
-             at {at}"
-        ),
-        RetryReason::Wounded => format!(
-            "could not serialize access: transaction {txn} (reading at {read}) gave way to {other}, which is older \
-             and needed {row} at {at}"
-        ),
-        RetryReason::Expired => format!(
-            "could not serialize access: transaction {txn} (reading at {read}) was silent for so long that {other} \
-             aborted it at {at}, needing {row}"
-        ),
-    };
+    let row = conflict.key.as_ref().map(|key| catalog.describe_key(key));
+    let message = format!("could not serialize access: {}", conflict_sentence(conflict, row.as_deref()));
     let detail = format!("Reason: {}.", conflict.reason.name());
     error.message = message;
     error.detail(detail).hint("Run the transaction again.")
