@@ -156,11 +156,10 @@ impl State {
                 || model.has(Bug::PreparedBeforeRecord),
         )?;
         let requested = self.gateway.s[usize::from(attempt) - 1];
-        if let Some(found) = self.intents[key] {
-            if found.attempt == attempt || (found.attempt > attempt && !model.has(Bug::LateDuplicateIntent)) {
-                self.told(key, found);
-                return Some(());
-            }
+        let overwritten = |found: &Intent| found.attempt < attempt || model.has(Bug::LateDuplicateIntent);
+        if let Some(found) = self.intents[key].filter(|found| found.attempt == attempt || !overwritten(found)) {
+            self.told(key, found);
+            return Some(());
         }
         let floor = self.reads[key].max(self.versions[key].unwrap_or(0)) + 1;
         let below = self.intents[key].map_or(0, |found| found.ts);
