@@ -4,3 +4,4 @@ pub mod sim;
 pub mod workload;
 pub mod check;
 pub mod scenario;
+pub mod model;
