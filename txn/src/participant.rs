@@ -547,6 +547,11 @@ pub fn outcome_of(record: &TxnRecord) -> Option<Outcome> {
     }
 }
 
+/// Whether nothing can change it any more.
+pub fn outcome_is_final(record: &TxnRecord) -> bool {
+    matches!(record.status, TxnStatus::Committed | TxnStatus::Aborted)
+}
+
 /// Decodes an intent for tools and tests.
 pub fn decode_intent(bytes: &[u8]) -> Result<Intent, EngineError> {
     Ok(codec::decode("an intent", bytes)?)

@@ -12,6 +12,7 @@ use proto::request::{CommitOne, Heartbeat, Operation, Prepare, PushKind, Refusal
 use proto::transaction::{TxnAddress, TxnMeta, Write};
 use proto::{Key, Span, Timestamp};
 use txn::coordinator::{self, Action, Coordinator, Event};
+use txn::participant;
 
 use super::api::{CommitTimings, Committed, Isolation, Transaction};
 use super::db::Db;
@@ -242,7 +243,9 @@ impl Commit {
             self.count(&reply);
             match reply.body {
                 ReplyBody::At(at) => latest = latest.max(at),
-                ReplyBody::Record(record) => decided = Some(record),
+                ReplyBody::Record(record) if participant::outcome_is_final(&record) => decided = Some(record),
+                // A later attempt than ours: it is not this coordinator's, so only the record can tell.
+                ReplyBody::Record(_) => return Ok(Event::Lost),
                 _ => return Err("the range answered something else".into()),
             }
         }
