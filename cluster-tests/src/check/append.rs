@@ -46,8 +46,9 @@ pub fn judge(history: &History) -> Judged {
         }
     }
     for read in &reads {
-        single_read(read, longest[&read.key], &writes, &mut anomalies);
+        single_read(read, &writes, &mut anomalies);
     }
+    incompatible_orders(&reads, &longest, &writes, &mut anomalies);
     for read in longest.values() {
         dirty_updates(read, &writes, &mut anomalies);
     }
@@ -92,8 +93,8 @@ fn internal(reader: usize, operation: &Operation, reads: &mut Vec<Read>, anomali
     }
 }
 
-/// What one read shows to be wrong by itself, or against the longest read of its key.
-fn single_read(read: &Read, longest: &Read, writes: &Writes, anomalies: &mut Vec<Anomaly>) {
+/// What one read shows to be wrong by itself.
+fn single_read(read: &Read, writes: &Writes, anomalies: &mut Vec<Anomaly>) {
     let Read { reader, key, list } = read;
     let operation = &writes.committed[*reader];
     let mut report = |class, what: String| anomalies.push(Anomaly::new(class, format!("{operation} {what}")));
@@ -117,9 +118,18 @@ fn single_read(read: &Read, longest: &Read, writes: &Writes, anomalies: &mut Vec
     if let Some(write) = last.filter(|write| !write.last && write.node != Some(*reader)) {
         report(Class::G1b, format!("read key {key} in the middle of T{}", write.began));
     }
-    if !longest.list.starts_with(list) {
-        let other = &writes.committed[longest.reader];
-        report(Class::IncompatibleOrder, format!("found {list:?} in key {key}, but {other} found {:?}", longest.list));
+}
+
+/// Reads that are no beginning of the longest read of their key; the first of each key.
+fn incompatible_orders(reads: &[Read], longest: &BTreeMap<u64, &Read>, writes: &Writes, anomalies: &mut Vec<Anomaly>) {
+    let mut told = BTreeSet::new();
+    for Read { reader, key, list } in reads {
+        let longest = longest[key];
+        if !longest.list.starts_with(list) && told.insert(*key) {
+            let (one, other) = (&writes.committed[*reader], &writes.committed[longest.reader]);
+            let what = format!("{one} found {list:?} in key {key}, but {other} found {:?}", longest.list);
+            anomalies.push(Anomaly::new(Class::IncompatibleOrder, what));
+        }
     }
 }
 

@@ -63,6 +63,9 @@ pub trait Shape {
     fn closes(&self, state: u8) -> bool;
 }
 
+/// Where a search for a cycle is: a node, and the state of the shape.
+type Place = (usize, u8);
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
@@ -141,7 +144,7 @@ impl Graph {
         work: &mut u64,
     ) -> Option<Vec<Step>> {
         let start = (first.to, state);
-        let mut came: BTreeMap<(usize, u8), Option<((usize, u8), Step)>> = BTreeMap::from([(start, None)]);
+        let mut came: BTreeMap<Place, Option<(Place, Step)>> = BTreeMap::from([(start, None)]);
         let mut queue = VecDeque::from([(start, 1)]);
         while let Some((here, length)) = queue.pop_front() {
             if here.0 == first.from && shape.closes(here.1) {
