@@ -24,6 +24,8 @@ pub struct Verdict {
     pub seed: u64,
     pub violations: Vec<String>,
     pub tally: Tally,
+    /// Staged transactions that somebody recovered.
+    pub recoveries: u64,
     pub trace: u64,
     pub events: u64,
     pub simulated: Duration,
@@ -125,7 +127,9 @@ fn load(world: &mut World, workload: &impl Workload) -> Result<(), String> {
 fn judge(world: &mut World, workload: &impl Workload) -> Vec<String> {
     let mut violations = Vec::new();
     if let Err(why) = ask(world, 20 * SECOND, |db| workload.finish(db)) {
+        // What became of the transactions cannot be judged then.
         violations.push(format!("after all faults the cluster does not answer: {why}"));
+        return violations;
     }
     let until = world.now() + 3 * SECOND;
     world.run_until(until, |_| false);
@@ -138,6 +142,7 @@ fn verdict(world: &World, workload: &impl Workload, violations: Vec<String>) -> 
     Verdict {
         seed: world.options.seed,
         tally: workload.tally(),
+        recoveries: (0..world.nodes.len()).filter_map(|n| world.db(n)).map(|db| db.stats().recoveries).sum(),
         trace: world.trace.hash,
         events: world.trace.events,
         simulated: Duration::from_nanos(world.now()),
@@ -151,14 +156,6 @@ fn ask<T: Send + 'static>(
     patience: u64,
     question: impl FnOnce(Db) -> BoxFuture<'static, Result<T, Error>>,
 ) -> Result<T, String> {
-    let Some((node, db)) = (0..world.nodes.len()).find_map(|n| world.db(n).map(|db| (n, db))) else {
-        return Err("no node runs".into());
-    };
-    let answer = std::sync::Arc::new(std::sync::Mutex::new(None));
-    let (slot, question) = (answer.clone(), question(db));
-    world.spawn(node, Box::pin(async move { *slot.lock().expect("no holder panics") = Some(question.await) }));
-    let until = world.now() + patience;
-    world.run_until(until, |_| answer.lock().expect("no holder panics").is_some());
-    let taken = answer.lock().expect("no holder panics").take();
-    taken.ok_or("no answer in time")?.map_err(|e| e.to_string())
+    let node = (0..world.nodes.len()).find(|node| world.db(*node).is_some()).ok_or("no node runs")?;
+    world.ask(node, patience, question)
 }

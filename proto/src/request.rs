@@ -36,10 +36,10 @@ pub enum Operation {
     /// Validate, write and commit a transaction of this range alone, with one command.
     #[n(3)]
     CommitOne(#[n(0)] CommitOne),
-    /// Write intents, and on the anchor's range the pending record.
+    /// Write intents, and on the anchor's range stage the record.
     #[n(4)]
     Prepare(#[n(0)] Prepare),
-    /// Decide the transaction: the record goes from pending to committed.
+    /// Say what is so already: the record goes from staging to committed.
     #[n(5)]
     CommitRecord(#[n(0)] CommitRecord),
     /// Decide the transaction: the record becomes aborted, or says how it ended.
@@ -60,6 +60,12 @@ pub enum Operation {
     /// Make `key` the first key of a new range.
     #[n(11)]
     Split(#[n(0)] Split),
+    /// Does a staged transaction hold all these intents? Those that are missing can never be written at or below its timestamp afterwards.
+    #[n(12)]
+    QueryIntents(#[n(0)] QueryIntents),
+    /// Decide a staged transaction by what its keys were found to hold.
+    #[n(13)]
+    Recover(#[n(0)] Recover),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -147,7 +153,8 @@ pub struct Prepare {
     pub timestamp: Timestamp,
     #[n(2)]
     pub writes: Vec<Write>,
-    /// On the anchor's range: all keys of the transaction, for the record.
+    /// On the anchor's range: all keys of the transaction, for the record. It is staged only if nothing pushes the anchor's
+    /// part above `timestamp`.
     #[n(3)]
     pub record: Option<Vec<Key>>,
 }
@@ -167,6 +174,34 @@ pub struct CommitRecord {
 pub struct AbortRecord {
     #[n(0)]
     pub txn: TxnMeta,
+    /// Some range has pushed this attempt above the timestamp at which it was staged, for good: the staged record means nothing.
+    #[n(1)]
+    pub pushed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct QueryIntents {
+    /// The staged attempt.
+    #[n(0)]
+    pub txn: TxnMeta,
+    /// Where it would commit.
+    #[n(1)]
+    pub timestamp: Timestamp,
+    #[n(2)]
+    pub keys: Vec<Key>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Recover {
+    /// The staged attempt. If the record has gone on since, it stays as it is.
+    #[n(0)]
+    pub txn: TxnMeta,
+    /// Where it was staged.
+    #[n(1)]
+    pub timestamp: Timestamp,
+    /// Whether all of its intents were found.
+    #[n(2)]
+    pub commit: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -307,6 +342,12 @@ pub enum ReplyBody {
     /// The two descriptors after a split.
     #[n(5)]
     Split(#[n(0)] Vec<RangeDescriptor>),
+    /// Whether all the intents asked for are there.
+    #[n(6)]
+    Present(#[n(0)] bool),
+    /// A staged record for which the pusher need not wait, as its coordinator has fallen silent or is younger: it is to be recovered.
+    #[n(7)]
+    ToRecover(#[n(0)] TxnRecord),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

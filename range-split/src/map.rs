@@ -19,6 +19,11 @@ impl RangeMap {
         self.by_start.range(..=key.clone()).next_back().map(|(_, range)| range).filter(|range| range.contains(key))
     }
 
+    /// The range that holds a key; the last one for a key beyond all.
+    pub fn lookup_or_last(&self, key: &Key) -> Option<&RangeDescriptor> {
+        self.lookup(key).or_else(|| self.by_start.last_key_value().map(|(_, range)| range))
+    }
+
     /// The ranges that overlap a span, in key order.
     pub fn overlapping<'a>(&'a self, span: &'a Span) -> impl Iterator<Item = &'a RangeDescriptor> {
         let first = self.lookup(&span.start).map_or_else(|| span.start.clone(), |range| range.start.clone());

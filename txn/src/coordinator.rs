@@ -8,23 +8,29 @@
 //!   Start ───────────────────────▶ One ──────────────────────────────────▶ Committed
 //!     │                            │ ▲ │ outcome lost
 //!     │ several          pushed to s │ │ └───────────▶ Settling ─────▶ Committed | Failed
-//!     │                            ▼ │
-//!     │                        Validating
-//!     │                            ▲ │ valid            pushed to s
-//!     ▼                  s > read  │ ▼            ┌──────────────────▶ Validating
-//!   Preparing ─────────────────────┴───────▶ Committing ───────────────▶ Committed
-//!     │ refused, changed                          │ aborted by another
-//!     ▼                                           ▼
+//!     │                            ▼ │                  ▲
+//!     │                        Validating               │ outcome lost
+//!     │                            ▲ │ valid            │
+//!     ▼                pushed to s │ ▼                  │
+//!   Staging ───────────────────────┴───────▶ Staging (the next attempt) ───▶ Committed
+//!     │ refused, changed             all intents at s: committed
+//!     ▼
 //!   Aborting ────────────────────────────────▶ Failed
 //! ```
 //!
-//! A commit of one range is one command. A commit of several is two-phase: intents everywhere and a pending record at
-//! the anchor, then the record's transition to committed, which is the moment of commit; the intents are resolved
-//! afterwards. Validation of the reads, if the commit was pushed above the read timestamp, is finished
-//! before the record is committed.
+//! A commit of one range is one command. A commit of several takes one round too: every range writes its intents at `s` while the
+//! anchor's range writes the record, *staged* at `s`. The transaction is committed at the moment when all of these are
+//! replicated, none above `s` (I6): the client can be answered. Saying so in the record, and resolving the intents, comes afterwards and
+//! delays nobody.
 //!
-//! The one-round form (parallel commit) would stage the record together with the intents: `Preparing` and `Committing` become
-//! one state, and `Settling` recovers it.
+//! A range that has to push its part above `s` writes the intent there, and so this attempt can never commit. The reads are then
+//! validated up to where all parts fit, and everything is staged again, as the next attempt (I7). Validation is finished
+//! before staging, for nobody who recovers the transaction could repeat it.
+//!
+//! When an answer is lost for good, only the record and the intents know: the coordinator recovers its own
+//! transaction, as anyone may (`Settling`).
+//!
+//! Source: the parallel commits of CockroachDB (Taft et al., "CockroachDB: The Resilient Geo-Distributed SQL Database", 2020).
 
 use proto::request::Changed;
 use proto::transaction::{TxnMeta, TxnRecord, TxnStatus};
@@ -37,16 +43,17 @@ use proto::request::Outcome;
 pub enum Action {
     /// Send everything to the one range, to commit at or above the timestamp.
     CommitOne { timestamp: Timestamp },
-    /// Send each range its intents, the anchor's range the record too.
-    Prepare { timestamp: Timestamp },
+    /// Send each range its intents, the anchor's range the record too, all of this attempt and for this timestamp.
+    Stage { attempt: u32, timestamp: Timestamp },
     /// Have the read spans validated from the read timestamp up to this.
     Validate { to: Timestamp },
-    /// Decide.
-    CommitRecord { timestamp: Timestamp },
-    /// Decide against, or learn what was decided.
-    AbortRecord,
+    /// Decide against, or learn what was decided; if the record is staged, by recovering it. `pushed`: it is known that some range
+    /// has pushed the attempt.
+    Settle { pushed: bool },
     /// The client may be answered (after its clock wait).
     Finish(Result<Timestamp, Failure>),
+    /// In the background: have the record say that this attempt is committed, then resolve the intents.
+    Complete { attempt: u32, timestamp: Timestamp },
     /// In the background: what becomes of the intents.
     Resolve(Outcome),
 }
@@ -56,20 +63,19 @@ pub enum Action {
 pub enum Event {
     /// The only range committed it.
     CommittedOne(Timestamp),
-    /// The only range would commit at this timestamp and asks for the reads elsewhere to be validated up to it; or
-    /// the record was pushed there.
+    /// The only range would commit at this timestamp and asks for the reads elsewhere to be validated up to it.
     Pushed(Timestamp),
     /// The transaction is no longer in one range: nothing has happened.
     NotOneRange,
-    /// All ranges hold their intents; the greatest of their timestamps.
-    Prepared(Timestamp),
+    /// All ranges hold their intents, and the anchor's the record; the greatest of their timestamps.
+    Staged(Timestamp),
     /// The reads hold.
     Valid,
     /// A range refused for good.
     Refused(Failure),
     /// The answer to a commit was lost for good.
     Lost,
-    /// The record as it stands.
+    /// The record as it stands: committed or aborted.
     Record(TxnRecord),
 }
 
@@ -94,17 +100,16 @@ pub enum Failure {
 enum State {
     Start,
     One,
-    Preparing,
+    Staging {
+        timestamp: Timestamp,
+    },
     /// Validating up to the timestamp; then commit in one range or several.
     Validating {
         to: Timestamp,
         one: bool,
     },
-    Committing {
-        timestamp: Timestamp,
-    },
     Settling {
-        prepared: bool,
+        intents: bool,
     },
     Aborting(Failure),
     Finished,
@@ -135,7 +140,7 @@ impl Coordinator {
     /// Begins. `one_range` says whether all writes lie in one range, as far as the driver knows.
     pub fn start(&mut self, one_range: bool) -> Vec<Action> {
         assert!(self.state == State::Start, "a commit starts once");
-        if one_range { self.commit_one(self.read) } else { self.prepare() }
+        if one_range { self.commit_one(self.read) } else { self.stage(self.read) }
     }
 
     fn commit_one(&mut self, timestamp: Timestamp) -> Vec<Action> {
@@ -143,9 +148,9 @@ impl Coordinator {
         vec![Action::CommitOne { timestamp }]
     }
 
-    fn prepare(&mut self) -> Vec<Action> {
-        self.state = State::Preparing;
-        vec![Action::Prepare { timestamp: self.valid_to }]
+    fn stage(&mut self, timestamp: Timestamp) -> Vec<Action> {
+        self.state = State::Staging { timestamp };
+        vec![Action::Stage { attempt: self.txn.attempt, timestamp }]
     }
 
     /// Commits at a timestamp, after validating the reads up to it if they are not known to hold there.
@@ -155,21 +160,17 @@ impl Coordinator {
             return vec![Action::Validate { to: timestamp }];
         }
         self.valid_to = self.valid_to.max(timestamp);
-        if one {
-            return self.commit_one(timestamp);
-        }
-        self.state = State::Committing { timestamp };
-        vec![Action::CommitRecord { timestamp }]
+        if one { self.commit_one(timestamp) } else { self.stage(timestamp) }
     }
 
-    fn abort(&mut self, failure: Failure) -> Vec<Action> {
+    fn abort(&mut self, failure: Failure, pushed: bool) -> Vec<Action> {
         self.state = State::Aborting(failure);
-        vec![Action::AbortRecord]
+        vec![Action::Settle { pushed }]
     }
 
-    fn settle(&mut self, prepared: bool) -> Vec<Action> {
-        self.state = State::Settling { prepared };
-        vec![Action::AbortRecord]
+    fn settle(&mut self, intents: bool) -> Vec<Action> {
+        self.state = State::Settling { intents };
+        vec![Action::Settle { pushed: false }]
     }
 
     fn fail(&mut self, failure: Failure) -> Vec<Action> {
@@ -184,7 +185,7 @@ impl Coordinator {
                 (Ok(record.timestamp), Outcome::Committed { attempt: record.attempt, timestamp: record.timestamp })
             }
             TxnStatus::Aborted => (Err(failure), Outcome::Aborted),
-            TxnStatus::Pending => unreachable!("neither a commit nor an abort leaves a record pending"),
+            TxnStatus::Pending | TxnStatus::Staging => unreachable!("settling a transaction leaves it decided"),
         };
         let mut actions = vec![Action::Finish(result)];
         if intents {
@@ -201,13 +202,23 @@ impl Coordinator {
                 vec![Action::Finish(Ok(timestamp))]
             }
             (State::One, Event::Pushed(timestamp)) => self.commit_at(timestamp, true),
-            (State::One, Event::NotOneRange) => self.prepare(),
+            (State::One, Event::NotOneRange) => self.stage(self.valid_to),
             (State::One, Event::Refused(failure)) => self.fail(failure),
             (State::One, Event::Lost) => self.settle(false),
 
-            (State::Preparing, Event::Prepared(timestamp)) => self.commit_at(timestamp, false),
-            (State::Preparing, Event::Refused(failure)) => self.abort(failure),
-            (State::Preparing, Event::Lost) => self.abort(Failure::Aborted),
+            (State::Staging { timestamp }, Event::Staged(latest)) if latest == timestamp => {
+                self.state = State::Finished;
+                let attempt = self.txn.attempt;
+                vec![Action::Finish(Ok(timestamp)), Action::Complete { attempt, timestamp }]
+            }
+            (State::Staging { .. }, Event::Staged(latest)) => {
+                self.txn.attempt += 1;
+                self.commit_at(latest, false)
+            }
+            // Somebody took it for dead, found everything there, and was faster.
+            (State::Staging { .. }, Event::Record(record)) => self.finish(&record, Failure::Aborted, true),
+            (State::Staging { .. }, Event::Refused(failure)) => self.abort(failure, false),
+            (State::Staging { .. }, Event::Lost) => self.settle(true),
 
             (State::Validating { to, one }, Event::Valid) => {
                 self.valid_to = to;
@@ -215,20 +226,11 @@ impl Coordinator {
             }
             // Of a commit in one range nothing has been written yet.
             (State::Validating { one: true, .. }, Event::Refused(failure)) => self.fail(failure),
-            (State::Validating { one: false, .. }, Event::Refused(failure)) => self.abort(failure),
+            (State::Validating { one: false, .. }, Event::Refused(failure)) => self.abort(failure, true),
             (State::Validating { one: true, .. }, Event::Lost) => self.fail(Failure::Aborted),
-            (State::Validating { one: false, .. }, Event::Lost) => self.abort(Failure::Aborted),
+            (State::Validating { one: false, .. }, Event::Lost) => self.abort(Failure::Aborted, true),
 
-            (State::Committing { .. }, Event::Pushed(timestamp)) => self.commit_at(timestamp, false),
-            (State::Committing { .. }, Event::Record(record)) => self.finish(&record, Failure::Aborted, true),
-            // The record says aborted, or is gone and so was: nothing can commit the intents any more.
-            (State::Committing { .. }, Event::Refused(failure)) => {
-                self.state = State::Finished;
-                vec![Action::Finish(Err(failure)), Action::Resolve(Outcome::Aborted)]
-            }
-            (State::Committing { .. }, Event::Lost) => self.settle(true),
-
-            (State::Settling { prepared }, Event::Record(record)) => self.finish(&record, Failure::Aborted, prepared),
+            (State::Settling { intents }, Event::Record(record)) => self.finish(&record, Failure::Aborted, intents),
             (State::Aborting(failure), Event::Record(record)) => self.finish(&record, failure, true),
             (state, event) => unreachable!("a coordinator in {state:?} was told {event:?}"),
         }
@@ -236,6 +238,6 @@ impl Coordinator {
 
     /// Whether the outcome is still open, so that losing touch now means that it is unknown.
     pub fn is_undecided(&self) -> bool {
-        matches!(self.state, State::One | State::Committing { .. } | State::Settling { .. })
+        matches!(self.state, State::One | State::Staging { .. } | State::Settling { .. })
     }
 }

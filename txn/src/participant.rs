@@ -11,17 +11,17 @@
 use std::time::Duration;
 
 use proto::request::{
-    CommitOne, IntentInTheWay, LockingRead, Operation, Outcome, Prepare, Push, Read, Refusal, ReplyBody, Resolve,
-    Target, Validate,
+    CommitOne, IntentInTheWay, LockingRead, Operation, Outcome, Prepare, Push, QueryIntents, Read, Refusal, ReplyBody,
+    Resolve, Target, Validate,
 };
-use proto::transaction::{Intent, TxnMeta, TxnRecord, TxnStatus};
+use proto::transaction::{Intent, TxnMeta, TxnRecord, TxnStatus, Write};
 use proto::{Key, Span, Timestamp, TxnId, codec};
 
 use crate::engine::{Engine, EngineError, WriteBatch};
 use crate::keys;
 use crate::mvcc::{self, Found, ScanLimits};
 use crate::reads::ReadMarks;
-use crate::record::{self, Transition};
+use crate::record::{self, Stageable, Transition};
 
 /// What evaluation may look at.
 pub struct Context<'a> {
@@ -83,6 +83,7 @@ pub fn access(operation: &Operation) -> Access {
         // It reads whatever is newest, so it meets every command in flight.
         Operation::LockingRead(read) => reads(points(read.keys.iter()), Timestamp::MAX),
         Operation::Validate(validate) => reads(validate.spans.clone(), validate.to),
+        Operation::QueryIntents(query) => reads(points(query.keys.iter()), query.timestamp),
         Operation::CommitOne(commit) => {
             let mut spans = points(commit.writes.iter().map(|w| &w.key));
             spans.push(record_latch(&commit.txn));
@@ -102,6 +103,7 @@ pub fn access(operation: &Operation) -> Access {
             writes(spans)
         }
         Operation::AbortRecord(abort) => writes(vec![record_latch(&abort.txn)]),
+        Operation::Recover(recover) => writes(vec![record_latch(&recover.txn)]),
         Operation::Heartbeat(heartbeat) => writes(vec![record_latch(&heartbeat.txn)]),
         Operation::Push(push) => writes(vec![record_latch(&push.txn)]),
         Operation::Resolve(resolve) => writes(points(resolve.keys.iter())),
@@ -132,6 +134,7 @@ pub fn named(operation: &Operation) -> Vec<Span> {
             spans
         }
         Operation::AbortRecord(abort) => vec![Span::point(&abort.txn.anchor)],
+        Operation::Recover(recover) => vec![Span::point(&recover.txn.anchor)],
         Operation::Heartbeat(heartbeat) => vec![Span::point(&heartbeat.txn.anchor)],
         Operation::Push(push) => vec![Span::point(&push.txn.anchor)],
         Operation::Split(split) => vec![Span::point(&split.key)],
@@ -158,7 +161,9 @@ pub fn evaluate(cx: &mut Context<'_>, operation: &Operation) -> Result<Evaluatio
             let found = record::load(cx.engine, &commit.txn.anchor, commit.txn.id)?;
             match record::commit(found, &commit.txn, commit.timestamp) {
                 Err(refusal) => Ok(Evaluation::Refuse(refusal)),
-                Ok(Transition::Keep(record)) => Ok(Evaluation::Answer(ReplyBody::Record(record))),
+                Ok(Transition::Keep(record) | Transition::Recover(record)) => {
+                    Ok(Evaluation::Answer(ReplyBody::Record(record)))
+                }
                 Ok(Transition::Become(record)) => {
                     let mut batch = WriteBatch::default();
                     record::store(&mut batch, &commit.txn.anchor, &record);
@@ -170,7 +175,13 @@ pub fn evaluate(cx: &mut Context<'_>, operation: &Operation) -> Result<Evaluatio
         }
         Operation::AbortRecord(abort) => {
             let found = record::load(cx.engine, &abort.txn.anchor, abort.txn.id)?;
-            Ok(carry_out(&abort.txn.anchor, record::abort(found, &abort.txn, cx.now)))
+            Ok(carry_out(&abort.txn.anchor, record::abort(found, &abort.txn, abort.pushed, cx.now)))
+        }
+        Operation::QueryIntents(query) => evaluate_query(cx, query),
+        Operation::Recover(recover) => {
+            let found = record::load(cx.engine, &recover.txn.anchor, recover.txn.id)?;
+            let transition = record::recover(found, &recover.txn, recover.timestamp, recover.commit, cx.now);
+            Ok(carry_out(&recover.txn.anchor, transition))
         }
         Operation::Heartbeat(heartbeat) => {
             let found = record::load(cx.engine, &heartbeat.txn.anchor, heartbeat.txn.id)?;
@@ -190,6 +201,7 @@ pub fn evaluate(cx: &mut Context<'_>, operation: &Operation) -> Result<Evaluatio
 fn carry_out(anchor: &Key, transition: Transition) -> Evaluation {
     match transition {
         Transition::Keep(record) => Evaluation::Answer(ReplyBody::Record(record)),
+        Transition::Recover(record) => Evaluation::Answer(ReplyBody::ToRecover(record)),
         Transition::Become(record) => {
             let mut batch = WriteBatch::default();
             record::store(&mut batch, anchor, &record);
@@ -368,7 +380,9 @@ fn answer_from_receipt(found: &TxnRecord) -> Evaluation {
     match found.status {
         TxnStatus::Committed => Evaluation::Answer(ReplyBody::At(found.timestamp)),
         TxnStatus::Aborted => Evaluation::Refuse(Refusal::Aborted),
-        TxnStatus::Pending => Evaluation::Refuse(Refusal::Invalid("the transaction is being prepared".into())),
+        TxnStatus::Pending | TxnStatus::Staging => {
+            Evaluation::Refuse(Refusal::Invalid("the transaction is being committed in several ranges".into()))
+        }
     }
 }
 
@@ -378,19 +392,49 @@ fn evaluate_prepare(cx: &mut Context<'_>, prepare: &Prepare) -> Result<Evaluatio
         return Ok(Evaluation::Refuse(Refusal::TooOld));
     }
     let mut timestamp = prepare.timestamp;
-    let mut transition = None;
-    if let Some(keys) = &prepare.record {
-        let found = record::load(cx.engine, &txn.anchor, txn.id)?;
-        match record::create(found, txn, timestamp, cx.now, keys.clone()) {
+    let found = match &prepare.record {
+        Some(_) => record::load(cx.engine, &txn.anchor, txn.id)?,
+        None => None,
+    };
+    if prepare.record.is_some() {
+        match record::stageable(found.as_ref(), txn, timestamp) {
             Err(refusal) => return Ok(Evaluation::Refuse(refusal)),
-            // A late copy of a request whose transaction has committed since.
-            Ok(Transition::Keep(record)) => return Ok(Evaluation::Answer(ReplyBody::At(record.timestamp))),
-            Ok(Transition::Become(record)) => {
-                timestamp = timestamp.max(record.timestamp);
-                transition = Some(record);
+            Ok(Stageable::At(at)) => timestamp = at,
+            Ok(Stageable::Past) => {
+                let record = found.expect("a transaction that has come further has a record");
+                return Ok(Evaluation::Answer(ReplyBody::Record(record)));
             }
         }
     }
+    let written = match place_intents(cx, prepare, &mut timestamp)? {
+        Found::InTheWay(intents) => return Ok(Evaluation::Blocked(intents)),
+        Found::Data(written) => written,
+    };
+    let mut batch = WriteBatch::default();
+    for write in written {
+        let intent = Intent { txn: txn.clone(), timestamp, value: write.value.clone() };
+        mvcc::put_intent(&mut batch, &write.key, &intent);
+    }
+    if let Some(keys) = &prepare.record {
+        let staged = record::stage(found.as_ref(), txn, (prepare.timestamp, timestamp), cx.now, keys.clone());
+        // A copy of the request is no news, and not worth an entry for its heartbeat.
+        if found.is_none_or(|found| found != TxnRecord { heartbeat: found.heartbeat, ..staged.clone() }) {
+            record::store(&mut batch, &txn.anchor, &staged);
+        }
+    }
+    if batch.is_empty() {
+        return Ok(Evaluation::Answer(ReplyBody::At(timestamp)));
+    }
+    Ok(Evaluation::Write { batch, timestamp, reply: ReplyBody::At(timestamp) })
+}
+
+/// Which writes of a prepare request need an intent yet; raises `timestamp` to where they may be written.
+fn place_intents<'a>(
+    cx: &Context<'_>,
+    prepare: &'a Prepare,
+    timestamp: &mut Timestamp,
+) -> Result<Found<Vec<&'a Write>>, EngineError> {
+    let txn = &prepare.txn;
     let mut in_the_way = Vec::new();
     let mut written = Vec::with_capacity(prepare.writes.len());
     for write in &prepare.writes {
@@ -399,33 +443,40 @@ fn evaluate_prepare(cx: &mut Context<'_>, prepare: &Prepare) -> Result<Evaluatio
                 in_the_way.push(IntentInTheWay::new(write.key.clone(), &intent));
             }
             // The same request again: the intent stays where it is (I7).
-            Some(intent) if intent.txn.attempt >= txn.attempt => timestamp = timestamp.max(intent.timestamp),
+            Some(intent) if intent.txn.attempt >= txn.attempt => *timestamp = (*timestamp).max(intent.timestamp),
             // An older attempt's intent holds its place: nothing was read above it.
             Some(intent) => {
-                timestamp = timestamp.max(intent.timestamp);
+                *timestamp = (*timestamp).max(intent.timestamp);
                 written.push(write);
             }
             None => {
-                timestamp = writable_at(cx, &write.key, timestamp, txn.id)?;
+                *timestamp = writable_at(cx, &write.key, *timestamp, txn.id)?;
                 written.push(write);
             }
         }
     }
-    if !in_the_way.is_empty() {
-        return Ok(Evaluation::Blocked(in_the_way));
+    Ok(if in_the_way.is_empty() { Found::Data(written) } else { Found::InTheWay(in_the_way) })
+}
+
+/// Looks for a staged attempt's intents. The look is a read at the attempt's timestamp by nobody: what is missing can be
+/// written only above it afterwards, by its own transaction too.
+fn evaluate_query(cx: &mut Context<'_>, query: &QueryIntents) -> Result<Evaluation, EngineError> {
+    if query.timestamp > cx.fence {
+        return Ok(Evaluation::BeyondFence(query.timestamp));
     }
-    let mut batch = WriteBatch::default();
-    for write in written {
-        let intent = Intent { txn: txn.clone(), timestamp, value: write.value.clone() };
-        mvcc::put_intent(&mut batch, &write.key, &intent);
+    let mut all = true;
+    for key in &query.keys {
+        let intent = mvcc::intent(cx.engine, key)?;
+        let there = intent.is_some_and(|intent| {
+            (intent.txn.id, intent.txn.attempt) == (query.txn.id, query.txn.attempt)
+                && intent.timestamp <= query.timestamp
+        });
+        if !there {
+            all = false;
+            cx.reads.record(&Span::point(key), query.timestamp, TxnId::default());
+        }
     }
-    if let Some(record) = transition {
-        record::store(&mut batch, &txn.anchor, &record);
-    }
-    if batch.is_empty() {
-        return Ok(Evaluation::Answer(ReplyBody::At(timestamp)));
-    }
-    Ok(Evaluation::Write { batch, timestamp, reply: ReplyBody::At(timestamp) })
+    Ok(Evaluation::Answer(ReplyBody::Present(all)))
 }
 
 fn evaluate_push(cx: &mut Context<'_>, push: &Push) -> Result<Evaluation, EngineError> {
@@ -433,7 +484,7 @@ fn evaluate_push(cx: &mut Context<'_>, push: &Push) -> Result<Evaluation, Engine
     if found.is_none() && push.txn.start <= cx.receipt_floor {
         // Collected, so settled, and a committed transaction's intents were all resolved before: this one is a late
         // copy. An aborted record keeps that answer true, and cannot be resurrected below the floor.
-        let aborted = record::abort(None, &push.txn, cx.now);
+        let aborted = record::abort(None, &push.txn, false, cx.now);
         return Ok(carry_out(&push.txn.anchor, aborted));
     }
     Ok(carry_out(&push.txn.anchor, record::push(found, push, cx.now, cx.expiry)))
@@ -485,12 +536,13 @@ pub fn encoded_len(batch: &WriteBatch) -> usize {
     batch.writes.iter().map(|w| w.key.len() + w.value.as_ref().map_or(0, Vec::len) + 8).sum()
 }
 
-/// A record's outcome for its intents; `None` while it is pending at no pushed timestamp.
-pub fn outcome_of(record: &TxnRecord) -> Outcome {
+/// What a record means for its transaction's intents; `None` while only the intents themselves could tell.
+pub fn outcome_of(record: &TxnRecord) -> Option<Outcome> {
     match record.status {
-        TxnStatus::Committed => Outcome::Committed { attempt: record.attempt, timestamp: record.timestamp },
-        TxnStatus::Aborted => Outcome::Aborted,
-        TxnStatus::Pending => Outcome::Pushed(record.timestamp),
+        TxnStatus::Committed => Some(Outcome::Committed { attempt: record.attempt, timestamp: record.timestamp }),
+        TxnStatus::Aborted => Some(Outcome::Aborted),
+        TxnStatus::Pending => Some(Outcome::Pushed(record.timestamp)),
+        TxnStatus::Staging => None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::error::Result;
 use super::lent::{Lent, lend_to};
+use super::outcome::{self, Outcome};
 use super::pool::Pool;
 use super::retry::Attempts;
 use super::rows::{Completion, Row};
@@ -113,6 +114,15 @@ impl Client {
     /// Opens a session of the caller's own, outside the pool, on the next node in turn that can be reached.
     pub async fn session(&self) -> Result<Session> {
         self.pool.open().await
+    }
+
+    /// How a transaction ended; one that has not is aborted by the question. Its id comes from [`Transaction::id`] or
+    /// [`Error::transaction_id`](super::Error::transaction_id).
+    ///
+    /// # Errors
+    /// When no node answers, or the id is none.
+    pub async fn outcome(&self, transaction_id: &str) -> Result<Outcome> {
+        outcome::ask(&self.pool, transaction_id).await
     }
 
     /// Transactions over keys, below SQL.

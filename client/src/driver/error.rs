@@ -42,6 +42,7 @@ struct Inner {
     constraint: String,
     table: String,
     column: String,
+    transaction_id: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -67,6 +68,12 @@ impl Error {
     /// Why, in a word for programs and statistics.
     pub fn reason(&self) -> Option<&str> {
         non_empty(&self.0.reason)
+    }
+
+    /// Of a commit whose outcome is unknown: what to ask [`Client::outcome`](super::Client::outcome) with. `None` if the server had not told
+    /// yet, as for a single statement outside a transaction.
+    pub fn transaction_id(&self) -> Option<&str> {
+        self.0.transaction_id.as_deref()
     }
 
     /// More about what happened.
@@ -124,6 +131,7 @@ impl Error {
             constraint: String::new(),
             table: String::new(),
             column: String::new(),
+            transaction_id: None,
             source: None,
         }))
     }
@@ -150,6 +158,14 @@ impl Error {
         let mut error = Error::new(ErrorKind::OutcomeUnknown, "08007", message).with_reason("outcome_unknown");
         error.0.hint = "Read what it would have changed before running it again.".into();
         error
+    }
+
+    /// Of a commit whose outcome is unknown: whose it is.
+    pub(super) fn of_transaction(mut self, id: Option<String>) -> Error {
+        if self.0.kind == ErrorKind::OutcomeUnknown {
+            self.0.transaction_id = id;
+        }
+        self
     }
 
     pub(super) fn with_reason(mut self, reason: &str) -> Error {

@@ -21,10 +21,11 @@
 //! [`Client::begin`] leaves that to the caller. Single statements outside a transaction are run again by the
 //! server, or by the driver if the connection was lost and the statement cannot have had an effect.
 //!
-//! When the connection breaks after a commit was sent, nobody on this side can tell whether it took effect: the
-//! error is then [`ErrorKind::OutcomeUnknown`], which is never retried blindly.
+//! When the connection breaks after a commit was sent, the driver asks another node how the transaction ended, and goes on
+//! accordingly. Only if no node answers for as long as transactions are retried, or if the statement was a transaction of its own, the error
+//! is [`ErrorKind::OutcomeUnknown`], which is never retried blindly; [`Client::outcome`] asks later.
 //!
-//! Left out: TLS and passwords, `COPY`, and asking for the outcome of such a commit afterwards.
+//! Left out: TLS and passwords, `COPY`.
 
 mod client;
 mod config;
@@ -33,6 +34,7 @@ mod pool;
 mod session;
 mod rows;
 mod transaction;
+mod outcome;
 mod retry;
 mod lent;
 mod value;
@@ -52,6 +54,7 @@ pub use convert::{FromValue, ToValue};
 pub use error::{Error, ErrorKind, Result};
 pub use key_range::{KeyRange, KeyRangeTransaction, ScanResult};
 pub use lent::Lent;
+pub use outcome::Outcome;
 pub use retry::{RetryPolicy, Transacted};
 pub use rows::{ColumnIndex, Completion, Notice, Row, Rows, ServerTimings, TransactionStatus};
 pub use session::{Canceller, Description, Session};

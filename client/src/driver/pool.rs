@@ -81,6 +81,12 @@ pub(super) struct PooledSession {
     _permit: OwnedSemaphorePermit,
 }
 
+impl PooledSession {
+    pub fn pool(&self) -> Arc<Pool> {
+        self.pool.clone()
+    }
+}
+
 impl Deref for PooledSession {
     type Target = Session;
 

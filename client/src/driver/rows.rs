@@ -222,7 +222,10 @@ impl<'s> Rows<'s> {
             }
             Response::RowBatch(batch) => self.batch = batch.rows.into(),
             Response::Complete(complete) => self.completion = Some(Completion::from_wire(complete)),
-            Response::Failure(failure) => return Err(Error::from_failure(failure)),
+            Response::Failure(failure) => {
+                let id = self.session.transaction_id().map(str::to_string);
+                return Err(Error::from_failure(failure).of_transaction(id));
+            }
             Response::Started(_) | Response::Described(_) => {
                 return Err(self.session.broken_protocol("an answer to something else"));
             }

@@ -31,6 +31,8 @@ pub struct Session {
     /// The request whose last answer has not been read; 0 if there is none. Shared with cancellers.
     current: Arc<AtomicU64>,
     status: TransactionStatus,
+    /// Of the transaction that was open when the last statement ended, if it had written.
+    transaction_id: Option<String>,
     /// The connection is gone, or cannot be trusted any more.
     broken: bool,
     statement_timeout: Option<Duration>,
@@ -82,6 +84,7 @@ impl Session {
                 id_last: 0,
                 current: Arc::new(AtomicU64::new(0)),
                 status: TransactionStatus::Idle,
+                transaction_id: None,
                 broken: false,
                 statement_timeout: config.statement_timeout,
                 address: address.to_string(),
@@ -133,6 +136,12 @@ impl Session {
     /// A way to stop the running statement from elsewhere.
     pub fn canceller(&self) -> Canceller {
         Canceller { requests: self.requests.clone(), current: self.current.clone() }
+    }
+
+    /// The id of the open transaction, as of the last statement that ended: what [`Client::outcome`](super::Client::outcome) needs. `None` as long as
+    /// it has written nothing.
+    pub fn transaction_id(&self) -> Option<&str> {
+        self.transaction_id.as_deref()
     }
 
     pub fn transaction_status(&self) -> TransactionStatus {
@@ -229,7 +238,10 @@ impl Session {
             return Err(self.broken_protocol("an answer that this driver does not know"));
         };
         match &response {
-            Response::Complete(complete) => self.end_statement(Some(complete.transaction_status())),
+            Response::Complete(complete) => {
+                self.transaction_id = Some(complete.transaction_id.clone()).filter(|id| !id.is_empty());
+                self.end_statement(Some(complete.transaction_status()));
+            }
             Response::Failure(failure) => self.end_statement(Some(failure.transaction_status())),
             Response::Described(_) => self.end_statement(None),
             _ => {}
@@ -254,7 +266,7 @@ impl Session {
         let loss = Error::connection(format!("the connection to {} was lost: {why}", self.address));
         match effect {
             None => loss,
-            Some(what) => Error::outcome_unknown(what, loss),
+            Some(what) => Error::outcome_unknown(what, loss).of_transaction(self.transaction_id.clone()),
         }
     }
 
@@ -269,7 +281,7 @@ impl Session {
         );
         match &statement.effect {
             None => late.with_reason("deadline"),
-            Some(what) => Error::outcome_unknown(what, late),
+            Some(what) => Error::outcome_unknown(what, late).of_transaction(self.transaction_id.clone()),
         }
     }
 }

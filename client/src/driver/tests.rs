@@ -1,5 +1,6 @@
 //! The driver against a server on a real socket.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -141,6 +142,33 @@ async fn a_lost_answer_is_unknown_only_if_the_statement_may_have_taken_effect() 
     assert_eq!(session.execute("SELECT vanish", &[]).await.unwrap_err().kind(), ErrorKind::Unavailable);
     let error = client.execute("DELETE vanish", &[]).await.unwrap_err();
     assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::OutcomeUnknown, "08007"));
+}
+
+/// The driver asks how it ended: what took effect is not run again, and what did not is.
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_settled() {
+    for after in [true, false] {
+        let bank = Arc::new(Bank::default());
+        let server = FakeServer::start(1, bank.clone()).await;
+        let client = Client::connect(&server.address.to_string()).await.unwrap();
+        client.execute("INSERT INTO accounts VALUES (1, 100)", &[]).await.unwrap();
+        *bank.lose_commit.lock().unwrap() = Some(after);
+        let done = client
+            .transact_with(TransactionOptions::default(), async |mut tx| {
+                let balance: i64 = tx.query_one(BALANCE, &[&1i64]).await?.get(0)?;
+                assert_eq!(tx.id(), None);
+                tx.execute("UPDATE accounts SET balance = $2 WHERE id = $1", &[&1i64, &(balance - 10)]).await?;
+                assert!(tx.id().is_some());
+                Ok(())
+            })
+            .await
+            .unwrap();
+        let lost = BTreeMap::from([("commit_lost".to_string(), 1)]);
+        assert_eq!(done.retries, if after { BTreeMap::new() } else { lost });
+        assert_eq!(done.committed.timestamp > 0, after);
+        let balance: i64 = client.query_one(BALANCE, &[&1i64]).await.unwrap().get(0).unwrap();
+        assert_eq!(balance, 90);
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use super::ToValue;
 use super::error::{Error, ErrorKind, Result};
+use super::outcome;
 use super::pool::PooledSession;
 use super::rows::{Completion, Row, Rows, ServerTimings};
 
@@ -90,10 +91,16 @@ impl Transaction {
     /// Commits.
     ///
     /// # Errors
-    /// [`ErrorKind::Retry`] and [`ErrorKind::Refused`]: nothing has taken effect. [`ErrorKind::OutcomeUnknown`]: it may
-    /// have.
+    /// [`ErrorKind::Retry`] and [`ErrorKind::Refused`]: nothing has taken effect. If the answer is lost, another node is asked how the
+    /// transaction ended; [`ErrorKind::OutcomeUnknown`] only if none answers.
     pub async fn commit(mut self) -> Result<Committed> {
-        let completion = self.session.execute("COMMIT", &[]).await?;
+        let completion = match self.session.execute("COMMIT", &[]).await {
+            Ok(completion) => completion,
+            Err(error) => {
+                let timestamp = outcome::settle(&self.session.pool(), error).await?;
+                return Ok(Committed { timestamp, timings: ServerTimings::default() });
+            }
+        };
         if completion.tag != "COMMIT" {
             let message = "the transaction had failed before, so COMMIT rolled it back";
             return Err(Error::new(ErrorKind::Refused, "25P02", message));
@@ -104,6 +111,11 @@ impl Transaction {
     /// Rolls back. To the server an error here means the same.
     pub async fn rollback(mut self) -> Result<()> {
         self.session.execute("ROLLBACK", &[]).await.map(|_| ())
+    }
+
+    /// Its id, for [`Client::outcome`](super::Client::outcome); `None` as long as it has written nothing.
+    pub fn id(&self) -> Option<&str> {
+        self.session.transaction_id()
     }
 
     /// The address of the node that serves the transaction.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// An account's balance and how often it was written.
 type Versioned = (i64, u64);
@@ -10,7 +10,12 @@ type Versioned = (i64, u64);
 #[derive(Default)]
 pub struct Bank {
     accounts: Mutex<BTreeMap<i64, Versioned>>,
-    commits: std::sync::atomic::AtomicU64,
+    begun: AtomicU64,
+    commits: AtomicU64,
+    /// How the transactions ended that were begun in a block, by their ids.
+    outcomes: Mutex<BTreeMap<u64, bool>>,
+    /// The next answer to a COMMIT is lost, after (true) or before the commit has taken effect.
+    pub lose_commit: Mutex<Option<bool>>,
     /// Lets audits miss one unit of money.
     pub embezzle: AtomicBool,
 }
@@ -18,6 +23,7 @@ pub struct Bank {
 /// A transaction's reads and its buffered writes.
 #[derive(Default)]
 pub struct BankTransaction {
+    id: u64,
     snapshot: BTreeMap<i64, Versioned>,
     read: BTreeMap<i64, u64>,
     written: BTreeMap<i64, i64>,
@@ -25,22 +31,33 @@ pub struct BankTransaction {
 
 impl Bank {
     pub fn begin(&self) -> BankTransaction {
-        BankTransaction { snapshot: self.accounts.lock().unwrap().clone(), ..Default::default() }
+        let id = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        BankTransaction { id, snapshot: self.accounts.lock().unwrap().clone(), ..Default::default() }
     }
 
     /// Whether the transaction took effect.
     pub fn commit(&self, transaction: BankTransaction) -> bool {
         let mut accounts = self.accounts.lock().unwrap();
         let version = |accounts: &BTreeMap<i64, Versioned>, id: &i64| accounts.get(id).map_or(0, |a| a.1);
-        if transaction.read.iter().any(|(id, read)| version(&accounts, id) != *read) {
+        let ended = |took_effect| self.outcomes.lock().unwrap().insert(transaction.id, took_effect);
+        // Somebody has asked how it ended, and was told that it did not.
+        let given_up = self.outcomes.lock().unwrap().contains_key(&transaction.id);
+        if given_up || transaction.read.iter().any(|(id, read)| version(&accounts, id) != *read) {
+            ended(false);
             return false;
         }
-        for (id, balance) in transaction.written {
-            let next = version(&accounts, &id) + 1;
-            accounts.insert(id, (balance, next));
+        for (id, balance) in &transaction.written {
+            let next = version(&accounts, id) + 1;
+            accounts.insert(*id, (*balance, next));
         }
         self.commits.fetch_add(1, Ordering::Relaxed);
+        ended(true);
         true
+    }
+
+    /// Whether a transaction took effect. One that has not ended never will.
+    pub fn outcome(&self, id: u64) -> bool {
+        *self.outcomes.lock().unwrap().entry(id).or_insert(false)
     }
 
     pub fn clear(&self) {
@@ -68,5 +85,10 @@ impl BankTransaction {
 
     pub fn write(&mut self, id: i64, balance: i64) {
         self.written.insert(id, balance);
+    }
+
+    /// Its id, once it has written.
+    pub fn id(&self) -> Option<u64> {
+        (!self.written.is_empty()).then_some(self.id)
     }
 }

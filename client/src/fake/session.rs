@@ -104,7 +104,9 @@ impl Session {
             }
             Outcome::Vanish => return None,
         };
-        let mut complete = v1::Complete { tag, rows, ..Default::default() };
+        let transaction_id = self.transaction.as_ref().and_then(BankTransaction::id);
+        let transaction_id = transaction_id.map(|id| id.to_string()).unwrap_or_default();
+        let mut complete = v1::Complete { tag, rows, transaction_id, ..Default::default() };
         complete.set_transaction_status(self.status());
         self.answer(id, Response::Complete(complete)).await
     }
@@ -154,7 +156,19 @@ impl Session {
                 self.transaction = None;
                 Outcome::Done { tag: "ROLLBACK", rows: 0 }
             }
-            ["COMMIT"] => self.commit("COMMIT", 0),
+            ["COMMIT"] => {
+                let lost = self.bank.lose_commit.lock().unwrap().take();
+                let outcome = if lost == Some(false) { Outcome::Vanish } else { self.commit("COMMIT", 0) };
+                if lost.is_some() { Outcome::Vanish } else { outcome }
+            }
+            ["SHOW", "TRANSACTION", id] => {
+                let took_effect = self.bank.outcome(id.trim_matches('\'').parse().expect("the tests ask for numbers"));
+                let (status, at) = if took_effect { ("committed", "1.000000,0") } else { ("aborted", "") };
+                Outcome::Rows {
+                    columns: vec![("status", TypeKind::Text), ("commit_timestamp", TypeKind::Text)],
+                    rows: vec![vec![Kind::Text(status.into()), Kind::Text(at.into())]],
+                }
+            }
             ["ROLLBACK"] => {
                 (self.transaction, self.failed) = (None, false);
                 Outcome::Done { tag: "ROLLBACK", rows: 0 }

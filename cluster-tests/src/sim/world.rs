@@ -1,7 +1,7 @@
 //! Simulated time and the queue of events.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -9,7 +9,7 @@ use proto::message::{Body, Envelope};
 use proto::{NodeId, codec};
 use server::config::Knobs;
 use server::env::Clock;
-use server::kv::Db;
+use server::kv::{Db, Error};
 use server::store::{Effect, Event};
 
 use super::env::Shared;
@@ -225,6 +225,26 @@ impl World {
         self.nodes[node].process.as_ref().map(|p| p.db.clone())
     }
 
+    /// Has a running node do something, and runs until it has or `patience` nanoseconds have passed.
+    ///
+    /// # Errors
+    /// In words: whatever the database says, no such node, no answer in time.
+    pub fn ask<T: Send + 'static>(
+        &mut self,
+        node: usize,
+        patience: u64,
+        question: impl FnOnce(Db) -> BoxFuture<'static, Result<T, Error>>,
+    ) -> Result<T, String> {
+        let db = self.db(node).ok_or("the node does not run")?;
+        let answer = Arc::new(Mutex::new(None));
+        let (slot, question) = (answer.clone(), question(db));
+        self.spawn(node, Box::pin(async move { *slot.lock().expect("no holder panics") = Some(question.await) }));
+        let until = self.now() + patience;
+        self.run_until(until, |_| answer.lock().expect("no holder panics").is_some());
+        let taken = answer.lock().expect("no holder panics").take();
+        taken.ok_or("no answer in time")?.map_err(|e| e.to_string())
+    }
+
     /// Runs until a time in nanoseconds, or until `done` says so. Returns whether `done` did.
     pub fn run_until(&mut self, until: u64, mut done: impl FnMut(&World) -> bool) -> bool {
         loop {
@@ -330,6 +350,7 @@ impl World {
     fn deliver(&mut self, to: usize, bytes: &[u8]) {
         let Some(process) = &self.nodes[to].process else { return };
         let envelope: Envelope = codec::decode("an envelope", bytes).expect("messages arrive as sent");
+        process.db.heard_of(envelope.from);
         if let Body::Response { id, response } = envelope.body {
             if process.env.adopt(envelope.hlc).is_ok() {
                 process.db.deliver(id, response);
@@ -426,7 +447,18 @@ impl World {
         self.executor.kill(node);
         self.nodes[node].crash(&mut self.rng);
         self.nodes[node].paused_until = 0;
+        self.break_connections(node);
         self.schedule(down_ns, Happening::Restart { node });
+    }
+
+    /// The others may notice that a process is gone, as connections break; or the network keeps it to itself.
+    fn break_connections(&mut self, node: usize) {
+        let lost = self.nodes[node].id;
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            if let Some(db) = self.db(other).filter(|_| self.rng.one_in(2)) {
+                db.lost(lost);
+            }
+        }
     }
 
     /// Splits some range at a key of the workload, through some node.

@@ -42,7 +42,7 @@ pub async fn run_bank(options: BankOptions) -> ExitCode {
             if std::io::stdout().is_terminal() {
                 println!();
             }
-            print!("{report}");
+            println!("{report}");
             ExitCode::from(report.exit_code())
         }
         Err(error) => fail(&format!("the benchmark could not be carried out: {error}")),

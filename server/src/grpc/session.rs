@@ -343,6 +343,7 @@ fn complete(completion: Completion, status: Status, total: Duration) -> v1::Comp
         }),
         retries: completion.retries.into_iter().map(|(reason, count)| (reason.name().to_string(), count)).collect(),
         transaction_status: 0,
+        transaction_id: completion.transaction.map(|txn| txn.to_string()).unwrap_or_default(),
     };
     complete.set_transaction_status(transaction_status(status));
     complete

@@ -112,7 +112,8 @@ fn code(error: &Error) -> Code {
 
 #[cfg(test)]
 mod tests {
-    use proto::{Timestamp, TxnId};
+    use proto::transaction::TxnAddress;
+    use proto::{Key, Timestamp, TxnId};
 
     use super::*;
     use crate::kv::{Conflict, RetryReason};
@@ -137,7 +138,8 @@ mod tests {
 
     #[test]
     fn an_unknown_outcome_is_not_retried_by_libraries() {
-        let status = kv_status(kv::Error::OutcomeUnknown { txn: TxnId(1), detail: "no answer".into() });
+        let txn = TxnAddress { id: TxnId(1), start: Timestamp(2), anchor: Key::from("k") };
+        let status = kv_status(kv::Error::OutcomeUnknown { txn, detail: "no answer".into() });
         assert_eq!(status.code(), Code::Unknown);
         assert_eq!(status.get_details_error_info().unwrap().metadata["retryable"], "false");
         assert!(status.get_details_retry_info().is_none());

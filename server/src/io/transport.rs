@@ -53,14 +53,19 @@ impl Transport {
         stopped: &tokio_util::sync::CancellationToken,
     ) -> Arc<Transport> {
         let mut peers = BTreeMap::new();
+        let mut receivers = Vec::new();
         for node in nodes.iter().filter(|node| node.id != me) {
             let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-            let task = keep_stream(node.address.clone(), cluster, me, receiver);
+            peers.insert(node.id, sender);
+            receivers.push((node.clone(), receiver));
+        }
+        let transport = Arc::new(Transport { me, clock, store, db: OnceLock::new(), peers });
+        for (node, receiver) in receivers {
+            let task = keep_stream(transport.clone(), node, cluster, receiver);
             let stopped = stopped.clone();
             tokio::spawn(async move { stopped.run_until_cancelled(task).await });
-            peers.insert(node.id, sender);
         }
-        Arc::new(Transport { me, clock, store, db: OnceLock::new(), peers })
+        transport
     }
 
     /// The gateway to which answers go.
@@ -110,10 +115,18 @@ impl Outbox for Transport {
 }
 
 /// Sends a peer what is queued for it, over one stream after another.
-async fn keep_stream(address: String, cluster: ClusterId, me: NodeId, mut queue: mpsc::Receiver<Vec<u8>>) {
+async fn keep_stream(
+    transport: Arc<Transport>,
+    peer: NodeDescriptor,
+    cluster: ClusterId,
+    mut queue: mpsc::Receiver<Vec<u8>>,
+) {
     loop {
-        if let Err(error) = stream_once(&address, cluster, me, &mut queue).await {
-            tracing::debug!(peer = %address, %error, "the stream to a node broke");
+        if let Err(error) = stream_once(&peer.address, cluster, transport.me, &mut queue).await {
+            tracing::debug!(peer = %peer.address, %error, "the stream to a node broke");
+        }
+        if let Some(db) = transport.db.get() {
+            db.lost(peer.id);
         }
         // What waited for a node that is away is old news to it.
         while queue.try_recv().is_ok() {}

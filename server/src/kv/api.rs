@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use proto::transaction::{TxnAddress, TxnOutcome};
 use proto::{Key, NodeDescriptor, NodeId, RangeDescriptor, Span, Timestamp, TxnId, Value};
 
 use super::error::Error;
@@ -93,6 +94,13 @@ pub trait Kv: Send + Sync {
     /// now, so it sees whatever was acknowledged to anyone before this call.
     async fn begin(&self, options: BeginOptions) -> Result<Box<dyn Transaction>, Error>;
 
+    /// How a transaction ended. If it has not ended yet it is aborted, so that the answer stays true. May be asked for as long as receipts are
+    /// kept, on any node.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when its range cannot be reached: ask again later.
+    async fn outcome(&self, txn: &TxnAddress) -> Result<TxnOutcome, Error>;
+
     /// The ranges that overlap a span, in key order, as of some recent moment.
     async fn ranges(&self, span: &Span) -> Result<Vec<RangeInfo>, Error>;
 
@@ -120,6 +128,9 @@ pub trait Kv: Send + Sync {
 #[async_trait]
 pub trait Transaction: Send {
     fn id(&self) -> TxnId;
+
+    /// Where its outcome will be kept; `None` as long as it has written nothing.
+    fn address(&self) -> Option<TxnAddress>;
 
     /// The MVCC snapshot that reads see; `now()` in SQL terms. Moves forward only by [`Transaction::get`] with a lock.
     fn read_timestamp(&self) -> Timestamp;

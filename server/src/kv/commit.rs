@@ -8,14 +8,12 @@ use std::time::Duration;
 
 use futures::channel::oneshot;
 use futures::future::{self, Either};
-use proto::request::{
-    AbortRecord, CommitOne, CommitRecord, Heartbeat, Operation, Prepare, PushKind, Refusal, Reply, ReplyBody, Validate,
-};
-use proto::transaction::{TxnMeta, Write};
+use proto::request::{CommitOne, Heartbeat, Operation, Prepare, PushKind, Refusal, Reply, ReplyBody, Validate};
+use proto::transaction::{TxnAddress, TxnMeta, Write};
 use proto::{Key, Span, Timestamp};
 use txn::coordinator::{self, Action, Coordinator, Event};
 
-use super::api::{CommitTimings, Committed, Isolation};
+use super::api::{CommitTimings, Committed, Isolation, Transaction};
 use super::db::Db;
 use super::error::{Conflict, Error, RetryReason};
 use super::router::Failure;
@@ -44,7 +42,8 @@ pub(super) async fn run(txn: &mut KvTransaction) -> Result<Committed, Error> {
         Isolation::Serializable => txn.reads.to_vec(),
         Isolation::Snapshot => keys.iter().chain(txn.locked.keys()).map(Span::point).collect(),
     };
-    let meta = TxnMeta { id: txn.id, attempt: 1, anchor: keys[0].clone(), priority: txn.priority, start: txn.start };
+    let address = txn.address().expect("a transaction that commits has written");
+    let meta = TxnMeta { priority: txn.priority, ..address.to_meta() };
     let commit = Commit {
         db: txn.db.clone(),
         txn: meta,
@@ -63,7 +62,7 @@ pub(super) async fn run(txn: &mut KvTransaction) -> Result<Committed, Error> {
     txn.db.env().spawn(Box::pin(task));
     match receiver.await {
         Ok(result) => result,
-        Err(_) => Err(Error::OutcomeUnknown { txn: txn.id, detail: "the node is stopping".into() }),
+        Err(_) => Err(Error::OutcomeUnknown { txn: address, detail: "the node is stopping".into() }),
     }
 }
 
@@ -79,11 +78,17 @@ impl Commit {
                     result = Some(outcome);
                     continue;
                 }
+                // Off the client's path; what fails here is settled by whoever meets the intents.
                 Action::Resolve(outcome) => {
                     let (db, id, keys) = (self.db.clone(), self.txn.id, std::mem::take(&mut self.keys));
-                    // Off the client's path; what fails here is settled by whoever meets the intents.
                     let task = async move { drop(db.resolve(id, outcome, keys).await) };
                     self.db.env().spawn(Box::pin(task));
+                    continue;
+                }
+                Action::Complete { attempt, timestamp } => {
+                    let (db, keys) = (self.db.clone(), std::mem::take(&mut self.keys));
+                    let txn = TxnMeta { attempt, ..self.txn.clone() };
+                    self.db.env().spawn(Box::pin(async move { db.complete(txn, timestamp, keys).await }));
                     continue;
                 }
                 action => self.carry_out(action).await,
@@ -91,7 +96,8 @@ impl Commit {
             match event {
                 Ok(event) => actions.extend(coordinator.step(event)),
                 Err(detail) if coordinator.is_undecided() => {
-                    return Err(Error::OutcomeUnknown { txn: self.txn.id, detail });
+                    let TxnMeta { id, start, anchor, .. } = self.txn;
+                    return Err(Error::OutcomeUnknown { txn: TxnAddress { id, start, anchor }, detail });
                 }
                 Err(detail) => return Err(Error::Unavailable(detail)),
             }
@@ -124,7 +130,10 @@ impl Commit {
     async fn carry_out(&mut self, action: Action) -> Result<Event, String> {
         match action {
             Action::CommitOne { timestamp } => self.commit_one(timestamp).await,
-            Action::Prepare { timestamp } => self.prepare(timestamp).await,
+            Action::Stage { attempt, timestamp } => {
+                self.txn.attempt = attempt;
+                self.stage(timestamp).await
+            }
             Action::Validate { to } => {
                 let (txn, from) = (self.txn.id, self.read);
                 let make = |spans| Operation::Validate(Validate { txn, from, to, spans });
@@ -135,16 +144,13 @@ impl Commit {
                     Err(failure) => Ok(refused(failure)),
                 }
             }
-            Action::CommitRecord { timestamp } => self.commit_record(timestamp).await,
-            Action::AbortRecord => {
-                let operation = Operation::AbortRecord(AbortRecord { txn: self.txn.clone() });
-                match self.db.call_key(&self.txn.anchor, &operation).await {
-                    Ok(Reply { body: ReplyBody::Record(record), .. }) => Ok(Event::Record(record)),
-                    Ok(_) => Err("the range answered something else".into()),
-                    Err(failure) => Err(describe(failure)),
-                }
+            Action::Settle { pushed } => match self.db.settle_own(&self.txn, pushed).await {
+                Ok(record) => Ok(Event::Record(record)),
+                Err(failure) => Err(describe(failure)),
+            },
+            Action::Finish(_) | Action::Resolve(_) | Action::Complete { .. } => {
+                unreachable!("carried out by the loop")
             }
-            Action::Finish(_) | Action::Resolve(_) => unreachable!("carried out by the loop"),
         }
     }
 
@@ -153,39 +159,52 @@ impl Commit {
     }
 
     async fn commit_one(&mut self, timestamp: Timestamp) -> Result<Event, String> {
-        let range = self.db.shared.router.range_of(&self.keys[0]);
-        if !self.keys.iter().all(|key| range.contains(key)) {
-            return Ok(Event::NotOneRange);
+        let mut tries = 0;
+        loop {
+            let range = self.db.shared.router.range_of(&self.keys[0]);
+            if !self.keys.iter().all(|key| range.contains(key)) {
+                return Ok(Event::NotOneRange);
+            }
+            let operation = Operation::CommitOne(self.command_for(&range.span(), timestamp));
+            let pusher = Some(self.pusher(PushKind::Abort));
+            return match self.db.call_settling(&range, &operation, pusher).await {
+                Ok(reply) => {
+                    self.count(&reply);
+                    match reply.body {
+                        ReplyBody::At(timestamp) => Ok(Event::CommittedOne(timestamp)),
+                        _ => Err("the range answered something else".into()),
+                    }
+                }
+                Err(Failure::Refused(Refusal::Pushed(timestamp))) => Ok(Event::Pushed(timestamp)),
+                // Nothing has happened: the range is another one now.
+                Err(Failure::Repartition { sent: false })
+                    if self.db.repartition(&self.keys[0], &mut tries).await.is_ok() =>
+                {
+                    continue;
+                }
+                // An earlier copy may have been carried out before the range changed: the record tells.
+                Err(Failure::Repartition { .. }) => Ok(Event::Lost),
+                Err(Failure::Deadline { sent: false, detail }) => {
+                    Ok(Event::Refused(coordinator::Failure::Unavailable(detail)))
+                }
+                Err(failure) => Ok(refused(failure)),
+            };
         }
-        let here = range.span();
-        let pieces: Vec<Span> = self.validate.iter().map(|s| s.intersect(&here)).filter(|s| !s.is_empty()).collect();
-        let operation = Operation::CommitOne(CommitOne {
+    }
+
+    /// The whole transaction as one command of the range with this span.
+    fn command_for(&self, here: &Span, timestamp: Timestamp) -> CommitOne {
+        CommitOne {
             txn: self.txn.clone(),
             read: self.read,
             timestamp,
             writes: self.writes.clone(),
             complete: self.validate.iter().all(|span| here.covers(span)),
-            validate: pieces,
-        });
-        match self.db.call_settling(&range, &operation, Some(self.pusher(PushKind::Abort))).await {
-            Ok(reply) => {
-                self.count(&reply);
-                match reply.body {
-                    ReplyBody::At(timestamp) => Ok(Event::CommittedOne(timestamp)),
-                    _ => Err("the range answered something else".into()),
-                }
-            }
-            Err(Failure::Refused(Refusal::Pushed(timestamp))) => Ok(Event::Pushed(timestamp)),
-            // An earlier copy may have been carried out before the range changed: the record tells.
-            Err(Failure::Repartition) => Ok(Event::Lost),
-            Err(Failure::Deadline { sent: false, detail }) => {
-                Ok(Event::Refused(coordinator::Failure::Unavailable(detail)))
-            }
-            Err(failure) => Ok(refused(failure)),
+            validate: self.validate.iter().map(|s| s.intersect(here)).filter(|s| !s.is_empty()).collect(),
         }
     }
 
-    async fn prepare(&mut self, timestamp: Timestamp) -> Result<Event, String> {
+    async fn stage(&mut self, timestamp: Timestamp) -> Result<Event, String> {
         let (txn, anchor, keys) = (self.txn.clone(), self.txn.anchor.clone(), self.keys.clone());
         let make = move |writes: Vec<Write>| {
             let record = writes.iter().any(|w| w.key == anchor).then(|| keys.clone());
@@ -193,49 +212,21 @@ impl Commit {
         };
         let pusher = Some(self.pusher(PushKind::Abort));
         let call = self.db.scatter(self.writes.clone(), |w| &w.key, make, pusher);
-        match self.alive(Box::pin(call)).await {
-            Ok(parts) => {
-                let mut latest = timestamp;
-                for (_, reply) in &parts {
-                    self.count(reply);
-                    if let ReplyBody::At(at) = reply.body {
-                        latest = latest.max(at);
-                    }
-                }
-                Ok(Event::Prepared(latest))
+        let parts = match self.alive(Box::pin(call)).await {
+            Ok(parts) => parts,
+            Err(failure) => return Ok(refused(failure)),
+        };
+        let mut latest = timestamp;
+        let mut decided = None;
+        for (_, reply) in parts {
+            self.count(&reply);
+            match reply.body {
+                ReplyBody::At(at) => latest = latest.max(at),
+                ReplyBody::Record(record) => decided = Some(record),
+                _ => return Err("the range answered something else".into()),
             }
-            Err(failure) => Ok(refused(failure)),
         }
-    }
-
-    async fn commit_record(&mut self, timestamp: Timestamp) -> Result<Event, String> {
-        let mut tries = 0;
-        let before = self.timings;
-        loop {
-            let range = self.db.shared.router.range_of(&self.txn.anchor);
-            let keys = self.keys.iter().filter(|key| range.contains(key)).cloned().collect();
-            let operation = Operation::CommitRecord(CommitRecord { txn: self.txn.clone(), timestamp, keys });
-            return match self.db.call_settling(&range, &operation, None).await {
-                Ok(reply) => {
-                    self.count(&reply);
-                    // This round came after the other.
-                    self.timings.replication = before.replication + Duration::from_micros(reply.replication_us);
-                    self.timings.queue = before.queue + Duration::from_micros(reply.queue_us);
-                    let ReplyBody::Record(record) = reply.body else {
-                        return Err("the range answered something else".into());
-                    };
-                    self.keys.retain(|key| !range.contains(key));
-                    Ok(Event::Record(record))
-                }
-                Err(Failure::Refused(Refusal::Pushed(timestamp))) => Ok(Event::Pushed(timestamp)),
-                Err(Failure::Refused(Refusal::Aborted)) => Ok(Event::Refused(coordinator::Failure::Aborted)),
-                Err(Failure::Repartition) => match self.db.repartition(&self.txn.anchor, &mut tries).await {
-                    Ok(()) => continue,
-                    Err(_) => Ok(Event::Lost),
-                },
-                Err(_) => Ok(Event::Lost),
-            };
-        }
+        Ok(decided.map_or(Event::Staged(latest), Event::Record))
     }
 
     fn count(&mut self, reply: &Reply) {
@@ -268,7 +259,7 @@ fn describe(failure: Failure) -> String {
     match failure {
         Failure::Deadline { detail, .. } => detail,
         Failure::Refused(refusal) => format!("{refusal:?}"),
-        Failure::Repartition => "the ranges keep changing".into(),
+        Failure::Repartition { .. } => "the ranges keep changing".into(),
     }
 }
 
@@ -280,6 +271,6 @@ fn refused(failure: Failure) -> Event {
         Failure::Refused(Refusal::Wounded(by)) => Event::Refused(coordinator::Failure::Wounded(by)),
         Failure::Refused(Refusal::TooOld) => Event::Refused(coordinator::Failure::TooOld),
         Failure::Refused(Refusal::Invalid(detail)) => Event::Refused(coordinator::Failure::Refused(detail)),
-        Failure::Refused(_) | Failure::Deadline { .. } | Failure::Repartition => Event::Lost,
+        Failure::Refused(_) | Failure::Deadline { .. } | Failure::Repartition { .. } => Event::Lost,
     }
 }

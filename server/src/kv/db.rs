@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use proto::request::{Operation, Reply, Response};
-use proto::{Key, NodeDescriptor, NodeId, RangeDescriptor, Span, Timestamp, TxnId};
+use proto::transaction::{TxnAddress, TxnOutcome, TxnStatus};
+use proto::{Key, NodeDescriptor, NodeId, RangeDescriptor, Span, Timestamp, TxnId, keyspace};
 
 use super::api::{BeginOptions, ClockInfo, Kv, NodeInfo, RangeInfo, Transaction};
 use super::error::Error;
@@ -40,7 +41,7 @@ pub(super) struct Shared {
     pub nodes: Vec<NodeDescriptor>,
     pub router: Router,
     pub counters: Counters,
-    /// When each node was last heard of, on the monotonic clock.
+    /// When each node was last heard of, on the monotonic clock; a lost one not at all.
     heard: Mutex<BTreeMap<NodeId, Duration>>,
 }
 
@@ -72,7 +73,16 @@ impl Db {
     /// A message from this node has arrived.
     pub fn heard_of(&self, node: NodeId) {
         let now = self.shared.env.clock().monotonic();
-        self.shared.heard.lock().expect("no holder of this lock panics").insert(node, now);
+        let before = self.shared.heard.lock().expect("no holder of this lock panics").insert(node, now);
+        if before.is_none() {
+            self.shared.router.back(node);
+        }
+    }
+
+    /// The connection to this node broke.
+    pub fn lost(&self, node: NodeId) {
+        self.shared.heard.lock().expect("no holder of this lock panics").remove(&node);
+        self.shared.router.lost(node);
     }
 
     /// What this gateway has counted since it started.
@@ -97,7 +107,7 @@ impl Db {
         loop {
             let range = self.shared.router.range_of(key);
             match self.shared.router.call(&range, operation.clone(), self.shared.knobs.request_deadline).await {
-                Err(Failure::Repartition) => self.repartition(key, &mut tries).await?,
+                Err(Failure::Repartition { .. }) => self.repartition(key, &mut tries).await?,
                 other => return other,
             }
         }
@@ -163,8 +173,25 @@ impl Kv for Db {
         Ok(Box::new(KvTransaction::new(self.clone(), read, options)))
     }
 
+    async fn outcome(&self, txn: &TxnAddress) -> Result<TxnOutcome, Error> {
+        let written_by_transactions = keyspace::start_of(keyspace::CATALOG)..Key::max();
+        if !written_by_transactions.contains(&txn.anchor) {
+            return Err(Error::Invalid(format!("{txn} is not the id of a transaction that has written")));
+        }
+        let record = self.settle_own(&txn.to_meta(), false).await.map_err(Error::from_failure)?;
+        match record.status {
+            TxnStatus::Committed => {
+                // What is told of a commit is told under the reply rule.
+                self.wait_until_past(record.timestamp).await;
+                Ok(TxnOutcome::Committed(record.timestamp))
+            }
+            _ => Ok(TxnOutcome::Aborted),
+        }
+    }
+
     async fn ranges(&self, span: &Span) -> Result<Vec<RangeInfo>, Error> {
         self.refresh_ranges(span).await?;
+        self.find_leaders(span).await;
         let ranges = self.shared.router.ranges_in(span);
         Ok(ranges.into_iter().map(|(descriptor, leader)| RangeInfo { descriptor, leader }).collect())
     }

@@ -1,6 +1,7 @@
 //! Errors of the transactional key-value layer, by what the caller can do.
 
 use proto::request::Refusal;
+use proto::transaction::TxnAddress;
 use proto::{Key, Timestamp, TxnId};
 use txn::coordinator;
 
@@ -69,9 +70,9 @@ pub enum Error {
     #[error("{0}")]
     Unavailable(String),
 
-    /// The commit was sent and its outcome could not be learned within the deadline.
+    /// The commit was sent and its outcome could not be learned within the deadline. It can be asked for later.
     #[error("the outcome of transaction {txn} is not known yet: {detail}")]
-    OutcomeUnknown { txn: TxnId, detail: String },
+    OutcomeUnknown { txn: TxnAddress, detail: String },
 
     /// The request makes no sense to the key-value layer (an empty key, a split at an impossible place).
     #[error("{0}")]
@@ -100,7 +101,7 @@ impl Error {
         let conflict = |reason, other, key, at| Error::Retry(Conflict { reason, txn, other, key, read, at });
         match failure {
             Failure::Deadline { detail, .. } => Error::Unavailable(detail),
-            Failure::Repartition => Error::Unavailable("the ranges of these keys keep changing".into()),
+            Failure::Repartition { .. } => Error::Unavailable("the ranges of these keys keep changing".into()),
             Failure::Refused(refusal) => match refusal {
                 Refusal::Changed(changed) => {
                     conflict(RetryReason::ReadChanged, changed.other, Some(changed.key), changed.at)

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use proto::request::{Operation, Read, ReplyBody, Split, Target};
+use futures::future;
+use proto::request::{Locks, Operation, Read, ReplyBody, Split, Target};
 use proto::{Key, RangeDescriptor, RangeId, Span, Timestamp, TxnId, codec, keyspace};
 
 use super::api::{BeginOptions, Kv, Lock, ScanOptions, Transaction};
@@ -37,7 +38,7 @@ impl Db {
         let deadline = self.shared.knobs.request_deadline;
         let reply = match self.shared.router.call(&range, Operation::Read(read), deadline).await {
             // In the way of a lookup there can be the intent of a publication: it will be gone soon.
-            Err(Failure::Refused(_) | Failure::Repartition) => return Ok(()),
+            Err(Failure::Refused(_) | Failure::Repartition { .. }) => return Ok(()),
             reply => reply?,
         };
         if let ReplyBody::Rows { rows, .. } = reply.body {
@@ -59,6 +60,19 @@ impl Db {
             rest = page.resume;
         }
         Ok(())
+    }
+
+    /// Finds out who leads the ranges in a span of which that is not known. Those that do not answer soon stay unknown.
+    pub(super) async fn find_leaders(&self, span: &Span) {
+        const PATIENCE: Duration = Duration::from_millis(500);
+        let ranges = self.shared.router.ranges_in(span);
+        // A word about the locks of nobody: it changes nothing, and only a leader takes it.
+        let ask = Operation::Locks(Locks { txn: TxnId::default(), keep: true });
+        let calls = ranges
+            .iter()
+            .filter(|(_, leader)| leader.is_none())
+            .map(|(range, _)| self.shared.router.call(range, ask.clone(), PATIENCE));
+        future::join_all(calls).await;
     }
 
     /// Puts a range's descriptor into the meta range, unless something newer is there.

@@ -1,7 +1,8 @@
 //! Transactions over the key space: what SQL and the edges call.
 //!
 //! A gateway (any node) runs transactions for its clients. [`db::Db`] opens them, [`transaction`] reads and buffers, [`commit`] drives
-//! the pure [`txn::coordinator`], [`settle`] removes what dead or slow transactions left in the way, and [`router`] finds the
+//! the pure [`txn::coordinator`], [`settle`] removes what dead or slow transactions left in the way,
+//! [`recover`] decides what their coordinators left open, and [`router`] finds the
 //! range and leader for every request. [`meta`] keeps the range descriptors.
 
 pub mod api;
@@ -11,6 +12,7 @@ pub mod transaction;
 pub mod commit;
 pub mod scatter;
 pub mod settle;
+pub mod recover;
 pub mod meta;
 pub mod spans;
 pub mod router;

@@ -4,7 +4,7 @@
 //! an old descriptor with the present one, a node that does not lead names the one that does. Redirects and repetition live here and
 //! nowhere else; above, a request is answered or its deadline has passed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -23,8 +23,9 @@ use crate::env::{Env, Outbox};
 pub enum Failure {
     /// The range has refused it; only refusals that repeating does not cure.
     Refused(Refusal),
-    /// The range is not as the caller's partition of keys assumed: partition again.
-    Repartition,
+    /// The range is not as the caller's partition of keys assumed: partition again. `sent` says whether an earlier copy of the
+    /// request may have taken effect before the range changed.
+    Repartition { sent: bool },
     /// Nobody answered before the deadline. `sent` says whether the request may have taken effect, or still may.
     Deadline { sent: bool, detail: String },
 }
@@ -32,7 +33,10 @@ pub enum Failure {
 struct Cache {
     map: RangeMap,
     leaders: BTreeMap<RangeId, NodeId>,
-    pending: BTreeMap<u64, oneshot::Sender<Response>>,
+    /// Who was asked, and where the answer goes.
+    pending: BTreeMap<u64, (NodeId, oneshot::Sender<Response>)>,
+    /// Nodes to which the connection broke, and which have not been heard of since. Asked last.
+    away: BTreeSet<NodeId>,
     next_id: u64,
 }
 
@@ -60,7 +64,7 @@ impl Router {
         }
         // Late answers to requests of an earlier life of this node must not be taken for answers to new ones.
         let next_id = env.random() >> 1;
-        let cache = Cache { map, leaders: BTreeMap::new(), pending: BTreeMap::new(), next_id };
+        let cache = Cache { map, leaders: BTreeMap::new(), pending: BTreeMap::new(), away: BTreeSet::new(), next_id };
         Router { env, outbox, knobs, me, cache: Mutex::new(cache) }
     }
 
@@ -70,7 +74,8 @@ impl Router {
 
     /// The range that holds a key, as far as is known: some range is always known.
     pub fn range_of(&self, key: &Key) -> RangeDescriptor {
-        self.cache().map.lookup(key).cloned().expect("the map covers every key")
+        // A key beyond all ranges is for the last one to refuse.
+        self.cache().map.lookup_or_last(key).cloned().expect("the map knows the ranges that it began with")
     }
 
     /// The known ranges that overlap a span, in key order, with their leaders.
@@ -90,10 +95,24 @@ impl Router {
     /// An answer has arrived. Late and repeated ones find nobody waiting.
     pub fn deliver(&self, id: u64, response: Response) {
         let waiting = self.cache().pending.remove(&id);
-        if let Some(waiting) = waiting {
+        if let Some((_, waiting)) = waiting {
             // The one who waited may have gone away since.
             let _ = waiting.send(response);
         }
+    }
+
+    /// The connection to a node broke: what it was asked may never be answered, so nobody waits for that any longer.
+    pub fn lost(&self, node: NodeId) {
+        let mut cache = self.cache();
+        cache.away.insert(node);
+        cache.leaders.retain(|_, leader| *leader != node);
+        // Without its sender a waiting question has no answer.
+        cache.pending.retain(|_, (asked, _)| *asked != node);
+    }
+
+    /// A node that was lost is back.
+    pub fn back(&self, node: NodeId) {
+        self.cache().away.remove(&node);
     }
 
     /// Sends an operation to the leader of a range until it is answered or `deadline` (a duration from now) has passed.
@@ -144,7 +163,7 @@ impl Router {
                     }
                     Refusal::WrongRange(ranges) => {
                         self.learn(ranges);
-                        return Err(Failure::Repartition);
+                        return Err(Failure::Repartition { sent: maybe_sent });
                     }
                     Refusal::Unknown => {
                         maybe_sent = true;
@@ -160,20 +179,28 @@ impl Router {
                     maybe_sent = true;
                     detail = format!("{target} does not answer");
                     self.cache().leaders.remove(&range.id);
+                    if clock.monotonic() < now + timeout {
+                        // Its node was lost: another is to lead, which takes a while.
+                        self.pause(attempt, false).await;
+                    }
                 }
             }
             attempt += 1;
         }
     }
 
-    /// Whom to ask: the known leader, else the replicas in turn.
+    /// Whom to ask: the known leader, else the replicas in turn, those that are away last.
     fn target(&self, range: &RangeDescriptor, attempt: u32) -> NodeId {
-        if let Some(leader) = self.cache().leaders.get(&range.id) {
+        let cache = self.cache();
+        if let Some(leader) = cache.leaders.get(&range.id) {
             return *leader;
         }
         let here = range.replicas.iter().position(|r| r.node == self.me).unwrap_or(0);
-        let turn = (here + attempt as usize) % range.replicas.len().max(1);
-        range.replicas.get(turn).map_or(self.me, |r| r.node)
+        let in_turn =
+            |n: usize| range.replicas.get((here + n) % range.replicas.len().max(1)).map_or(self.me, |r| r.node);
+        let turns = attempt as usize..attempt as usize + range.replicas.len();
+        let present = turns.map(in_turn).find(|node| !cache.away.contains(node));
+        present.unwrap_or_else(|| in_turn(attempt as usize))
     }
 
     fn redirect(&self, range: RangeId, from: NodeId, hint: Option<NodeId>) {
@@ -201,7 +228,7 @@ impl Router {
             cache.next_id += 1;
             let id = cache.next_id;
             let (sender, receiver) = oneshot::channel();
-            cache.pending.insert(id, sender);
+            cache.pending.insert(id, (to, sender));
             (id, receiver)
         };
         // Given up or cancelled, nobody is left behind.

@@ -44,16 +44,21 @@ impl Db {
         operation: &Operation,
         pusher: Option<Pusher>,
     ) -> Result<Reply, Failure> {
+        let mut asked_before = false;
         loop {
             let result = self.shared.router.call(range, operation.clone(), self.shared.knobs.request_deadline).await;
             match (result, pusher) {
                 (Err(Failure::Refused(Refusal::Intents(intents))), Some(pusher)) => {
-                    Box::pin(self.settle(intents, pusher)).await?;
+                    self.settle(intents, pusher).await?;
                 }
                 // The place in the queue is kept.
                 (Err(Failure::Refused(Refusal::Queued)), _) => {}
+                (Err(Failure::Repartition { sent }), _) => {
+                    return Err(Failure::Repartition { sent: sent || asked_before });
+                }
                 (result, _) => return result,
             }
+            asked_before = true;
         }
     }
 
@@ -87,7 +92,7 @@ impl Db {
             for ((_, part), reply) in parts.into_iter().zip(replies) {
                 match reply {
                     Ok(reply) => done.push((part, reply)),
-                    Err(Failure::Repartition) => todo.extend(part),
+                    Err(Failure::Repartition { .. }) => todo.extend(part),
                     Err(failure) => return Err(failure),
                 }
             }
@@ -119,7 +124,7 @@ impl Db {
             for ((_, part), reply) in parts.iter().zip(future::join_all(calls).await) {
                 match reply {
                     Ok(_) => {}
-                    Err(Failure::Repartition) => todo.extend(part.iter().cloned()),
+                    Err(Failure::Repartition { .. }) => todo.extend(part.iter().cloned()),
                     Err(failure) => return Err(failure),
                 }
             }

@@ -2,11 +2,14 @@
 //!
 //! Whoever meets another transaction's intent asks that transaction's record. If its fate is decided, the intent is resolved
 //! accordingly. If it is pending, a reader has it pushed above the read timestamp, which always succeeds; a writer waits, unless it
-//! is older, or the coordinator has fallen silent: then the transaction is aborted.
+//! is older, or the coordinator has fallen silent: then the transaction is aborted. A staging one may be committed already, so instead of being
+//! aborted it is [recovered](super::recover); as that prevents what is missing, no circle of transactions that wait for each other's
+//! intents lasts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use proto::request::{IntentInTheWay, Operation, Outcome, Push, PushKind, ReplyBody, Resolve};
 use proto::transaction::{TxnMeta, TxnStatus};
 use proto::{Key, Timestamp, TxnId};
@@ -31,7 +34,8 @@ impl Db {
     ///
     /// # Errors
     /// When a range does not answer.
-    pub(super) async fn settle(&self, intents: Vec<IntentInTheWay>, pusher: Pusher) -> Result<(), Failure> {
+    // Boxed, as settling sends requests, which may meet intents of their own.
+    pub(super) fn settle(&self, intents: Vec<IntentInTheWay>, pusher: Pusher) -> BoxFuture<'_, Result<(), Failure>> {
         let mut by_txn: BTreeMap<TxnId, (TxnMeta, Timestamp, Vec<Key>)> = BTreeMap::new();
         for intent in intents {
             let entry =
@@ -39,14 +43,16 @@ impl Db {
             entry.1 = entry.1.min(intent.timestamp);
             entry.2.push(intent.key);
         }
-        let mut waits = false;
-        for (txn, intent, keys) in by_txn.into_values() {
-            waits |= !self.settle_one(txn, intent, keys, pusher).await?;
-        }
-        if waits {
-            self.shared.env.sleep(PATIENCE).await;
-        }
-        Ok(())
+        Box::pin(async move {
+            let mut waits = false;
+            for (txn, intent, keys) in by_txn.into_values() {
+                waits |= !self.settle_one(txn, intent, keys, pusher).await?;
+            }
+            if waits {
+                self.shared.env.sleep(PATIENCE).await;
+            }
+            Ok(())
+        })
     }
 
     /// Says whether the intents are out of the pusher's way.
@@ -60,9 +66,14 @@ impl Db {
         let id = txn.id;
         let anchor = txn.anchor.clone();
         let push = Push { txn, intent, priority: pusher.priority, pusher: pusher.txn, kind: pusher.kind };
+        let meta = push.txn.clone();
         let reply = self.call_key(&anchor, &Operation::Push(push)).await?;
-        let ReplyBody::Record(record) = reply.body else { return Ok(false) };
-        let outcome = participant::outcome_of(&record);
+        let record = match reply.body {
+            ReplyBody::Record(record) => record,
+            ReplyBody::ToRecover(record) => self.recover(&meta, record).await?,
+            _ => return Ok(false),
+        };
+        let Some(outcome) = participant::outcome_of(&record) else { return Ok(false) };
         let clears = match (record.status, pusher.kind) {
             (TxnStatus::Pending, PushKind::Above(reader)) => record.timestamp > reader,
             (TxnStatus::Pending, PushKind::Abort) => false,

@@ -13,6 +13,8 @@ pub struct GatewayStats {
     pub commits: u64,
     /// Commits whose outcome could not be learned.
     pub unknown: u64,
+    /// Staged transactions decided by looking at their intents.
+    pub recoveries: u64,
     /// Microseconds that commits spent, added up.
     pub queue_us: u64,
     pub replication_us: u64,
@@ -26,6 +28,7 @@ pub struct GatewayStats {
 pub(super) struct Counters {
     commits: AtomicU64,
     unknown: AtomicU64,
+    recoveries: AtomicU64,
     queue_us: AtomicU64,
     replication_us: AtomicU64,
     clock_wait_us: AtomicU64,
@@ -42,6 +45,10 @@ impl Counters {
         add(&self.queue_us, committed.timings.queue);
         add(&self.replication_us, committed.timings.replication);
         add(&self.clock_wait_us, committed.timings.clock_wait);
+    }
+
+    pub fn recovered(&self) {
+        self.recoveries.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes note of an error on its way to the caller.
@@ -65,6 +72,7 @@ impl Counters {
         GatewayStats {
             commits: of(&self.commits),
             unknown: of(&self.unknown),
+            recoveries: of(&self.recoveries),
             queue_us: of(&self.queue_us),
             replication_us: of(&self.replication_us),
             clock_wait_us: of(&self.clock_wait_us),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use proto::request::{LockingRead, Locks, Operation, PushKind, Read, ReplyBody, Target, Validate};
+use proto::transaction::TxnAddress;
 use proto::{Key, RangeDescriptor, RangeId, Span, Timestamp, TxnId, Value};
 
 use super::api::{BeginOptions, CommitTimings, Committed, Isolation, Lock, ScanOptions, ScanPage, Transaction};
@@ -29,6 +30,8 @@ pub struct KvTransaction {
     read_only: bool,
     pub(super) writes: BTreeMap<Key, Option<Value>>,
     write_bytes: usize,
+    /// The key that it wrote first: its record lies in that key's range.
+    anchor: Option<Key>,
     pub(super) reads: SpanSet,
     /// The rows that it has locked, with what it read there. As long as its reads hold, so does this.
     pub(super) locked: BTreeMap<Key, Option<Value>>,
@@ -59,6 +62,7 @@ impl KvTransaction {
             read_only: options.read_only,
             writes: BTreeMap::new(),
             write_bytes: 0,
+            anchor: None,
             reads: SpanSet::default(),
             locked: BTreeMap::new(),
             locked_bytes: 0,
@@ -227,6 +231,11 @@ impl Transaction for KvTransaction {
         self.id
     }
 
+    fn address(&self) -> Option<TxnAddress> {
+        let anchor = self.anchor.clone()?;
+        Some(TxnAddress { id: self.id, start: self.start, anchor })
+    }
+
     fn read_timestamp(&self) -> Timestamp {
         self.read
     }
@@ -324,6 +333,7 @@ impl KvTransaction {
                 "the transaction's writes exceed {limit} bytes: split the work into several transactions"
             )));
         }
+        self.anchor.get_or_insert_with(|| key.clone());
         if let Some(old) = self.writes.insert(key, value) {
             self.write_bytes -= key_len + size(&old);
         }
@@ -346,7 +356,7 @@ impl KvTransaction {
             };
             let operation = Operation::Read(Read { txn, timestamp, target, priority });
             let reply = match self.db.call_settling(&range, &operation, Some(pusher)).await {
-                Err(Failure::Repartition) => {
+                Err(Failure::Repartition { .. }) => {
                     self.db.repartition(&piece.start, &mut tries).await.map_err(|f| self.failed(f))?;
                     continue;
                 }

@@ -51,6 +51,7 @@ pub(super) async fn counters(core: &Core) -> BTreeMap<String, u64> {
     let mut counters = BTreeMap::from([
         ("commits_total", gateway.commits),
         ("transactions_unknown_total", gateway.unknown),
+        ("transactions_recovered_total", gateway.recoveries),
         ("commit_queue_microseconds_total", gateway.queue_us),
         ("commit_replication_microseconds_total", gateway.replication_us),
         ("commit_clock_wait_microseconds_total", gateway.clock_wait_us),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use proto::transaction::{TxnAddress, TxnOutcome};
 use proto::{Key, Span, Timestamp};
 
 use crate::io::clock::wall;
@@ -20,6 +21,10 @@ fn refuse<T>() -> Result<T, Error> {
 #[async_trait]
 impl Kv for Unready {
     async fn begin(&self, _: BeginOptions) -> Result<Box<dyn Transaction>, Error> {
+        refuse()
+    }
+
+    async fn outcome(&self, _: &TxnAddress) -> Result<TxnOutcome, Error> {
         refuse()
     }
 

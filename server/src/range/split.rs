@@ -50,6 +50,8 @@ impl Replica {
         state::put_applied(batch, right.descriptor.id, FRESH_APPLIED);
         let leads = self.group.is_leader();
         if leads {
+            // The right-hand range cannot elect anyone before it exists elsewhere.
+            self.group.tell_committed();
             cx.effects.published.push(self.state.descriptor.clone());
         }
         cx.effects.splits.push((right, leads));

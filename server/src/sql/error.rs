@@ -169,10 +169,10 @@ impl From<kv::Error> for Error {
             kv::Error::Unavailable(why) => Error::new(state::CANNOT_CONNECT_NOW, why.clone())
                 .hint("Nothing of it has taken effect. Trying again later may help."),
             kv::Error::OutcomeUnknown { txn, detail } => {
-                let message = format!("the outcome of transaction {txn} is not known yet");
+                let message = format!("the outcome of transaction {} is not known yet", txn.id);
                 Error::new(state::CONNECTION_UNKNOWN_OUTCOME, message)
                     .detail(detail.clone())
-                    .hint("Ask for the outcome of this transaction id before running the work again.")
+                    .hint(format!("SHOW TRANSACTION '{txn}' tells how it ended, on any node."))
             }
             kv::Error::Invalid(what) => Error::new(state::INVALID_PARAMETER, what.clone()),
             kv::Error::Corrupt(what) => Error::corrupt(what.clone()),

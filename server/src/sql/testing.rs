@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use proto::transaction::{TxnAddress, TxnOutcome};
 use proto::{Epoch, Key, NodeDescriptor, NodeId, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, Span};
 use proto::{Timestamp, TxnId, Value};
 
@@ -39,6 +40,8 @@ struct Shared {
     drawn: u128,
     /// Conflicts that the next commits report.
     conflicts: VecDeque<RetryReason>,
+    /// The transactions that committed.
+    committed: BTreeMap<TxnId, Timestamp>,
     /// Calls of the layer, for tests of what a plan costs.
     operations: Vec<&'static str>,
 }
@@ -118,6 +121,10 @@ impl Kv for MemoryKv {
             locked: Vec::new(),
             writes: BTreeMap::new(),
         }))
+    }
+
+    async fn outcome(&self, txn: &TxnAddress) -> Result<TxnOutcome, Error> {
+        Ok(self.shared().committed.get(&txn.id).map_or(TxnOutcome::Aborted, |at| TxnOutcome::Committed(*at)))
     }
 
     async fn ranges(&self, span: &Span) -> Result<Vec<RangeInfo>, Error> {
@@ -254,6 +261,11 @@ impl Transaction for MemoryTransaction {
         self.id
     }
 
+    fn address(&self) -> Option<TxnAddress> {
+        let anchor = self.writes.first_key_value()?.0.clone();
+        Some(TxnAddress { id: self.id, start: self.read, anchor })
+    }
+
     fn read_timestamp(&self) -> Timestamp {
         self.read
     }
@@ -335,6 +347,7 @@ impl Transaction for MemoryTransaction {
             Isolation::Snapshot => self.validate_writes(&shared)?,
         }
         let writer = self.id;
+        shared.committed.insert(writer, now);
         for (key, value) in std::mem::take(&mut self.writes) {
             shared.versions.entry(key).or_default().push(Version { at: now, writer, value });
         }

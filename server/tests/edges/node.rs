@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use proto::transaction::{TxnAddress, TxnOutcome};
 use proto::{ClusterId, Key, NodeId, Span};
 use server::grpc::{AdminBackend, GrpcApi, HandleLimits, InitError, NodeStatus};
 use server::kv::{BeginOptions, ClockInfo, Error, Kv, NodeInfo, RangeInfo, Transaction};
@@ -88,6 +89,10 @@ struct RealTime {
 impl Kv for RealTime {
     async fn begin(&self, options: BeginOptions) -> Result<Box<dyn Transaction>, Error> {
         self.memory.begin(options).await
+    }
+
+    async fn outcome(&self, txn: &TxnAddress) -> Result<TxnOutcome, Error> {
+        self.memory.outcome(txn).await
     }
 
     async fn ranges(&self, span: &Span) -> Result<Vec<RangeInfo>, Error> {

@@ -4,7 +4,7 @@
 //! begin read=10 [blind]         a transaction that read at 10; a blind one has nothing to validate
 //! start one | several           its writes lie in one range, or in several
 //! committed 12                  the one range committed it
-//! pushed 15 | prepared 15 | valid | not_one_range | lost
+//! pushed 15 | staged 15 | valid | not_one_range | lost
 //! refused changed | aborted | wounded | too_old | invalid | unavailable
 //! record committed 12 | aborted what the record says
 //! ```
@@ -53,10 +53,13 @@ fn show_failure(failure: &Failure) -> String {
 fn show_action(action: &Action) -> String {
     match action {
         Action::CommitOne { timestamp } => format!("→ commit in one range at or above {}", show(*timestamp)),
-        Action::Prepare { timestamp } => format!("→ prepare at or above {}", show(*timestamp)),
+        Action::Stage { attempt, timestamp } => format!("→ stage attempt {attempt} at {}", show(*timestamp)),
         Action::Validate { to } => format!("→ validate the reads up to {}", show(*to)),
-        Action::CommitRecord { timestamp } => format!("→ commit the record at {}", show(*timestamp)),
-        Action::AbortRecord => "→ abort the record".into(),
+        Action::Settle { pushed: false } => "→ settle the record".into(),
+        Action::Settle { pushed: true } => "→ settle the record; the attempt was pushed".into(),
+        Action::Complete { attempt, timestamp } => {
+            format!("→ complete: the record says attempt {attempt} at {}, the intents follow", show(*timestamp))
+        }
         Action::Finish(Ok(timestamp)) => format!("⇒ committed at {}", show(*timestamp)),
         Action::Finish(Err(failure)) => format!("⇒ failed: {}", show_failure(failure)),
         Action::Resolve(Outcome::Committed { timestamp, .. }) => {
@@ -79,7 +82,7 @@ impl CommitRunner {
         Ok(match name {
             "committed" => Event::CommittedOne(timestamp(args.word()?)?),
             "pushed" => Event::Pushed(timestamp(args.word()?)?),
-            "prepared" => Event::Prepared(timestamp(args.word()?)?),
+            "staged" => Event::Staged(timestamp(args.word()?)?),
             "not_one_range" => Event::NotOneRange,
             "valid" => Event::Valid,
             "lost" => Event::Lost,

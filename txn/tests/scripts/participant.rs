@@ -7,7 +7,9 @@
 //! t1: validate a..c from=10 to=20
 //! t1: commit a=1 [at=12] [reads=a..c] [elsewhere]     a commit of one range; `elsewhere`: it read in others too
 //! t1: prepare a=1 c=2 [at=12] [record]                `record`: this is the anchor's range
-//! t1: commit_record 15 a c    t1: abort    t1: heartbeat
+//! t1: commit_record 15 a c    t1: abort [pushed]    t1: heartbeat
+//! query t1 at=15 a c [attempt=2]       does t1's staged attempt hold these intents?
+//! recover t1 at=15 commit | abort      decides by what was found
 //! t1: attempt 2                        the next try of the same transaction
 //! t2: push t1 intent=12 above=20       a reader at 20 met t1's intent at 12
 //! t2: push t1 intent=12 abort          a writer did
@@ -24,8 +26,8 @@ use std::time::Duration;
 
 use goldenscript::{Command, Context, Runner};
 use proto::request::{
-    AbortRecord, CommitOne, CommitRecord, Heartbeat, LockingRead, Operation, Outcome, Prepare, Push, PushKind, Read,
-    Refusal, ReplyBody, Resolve, Target, Validate,
+    AbortRecord, CommitOne, CommitRecord, Heartbeat, LockingRead, Operation, Outcome, Prepare, Push, PushKind,
+    QueryIntents, Read, Recover, Refusal, ReplyBody, Resolve, Target, Validate,
 };
 use proto::transaction::{TxnMeta, Write as KeyWrite};
 use proto::{Key, Timestamp, TxnId};
@@ -95,6 +97,9 @@ impl ParticipantRunner {
         if name == "resolve" {
             return resolve(args);
         }
+        if name == "query" || name == "recover" {
+            return self.recovery(name, args);
+        }
         let meta = self.meta(me)?;
         let read = meta.start;
         let keys_written = |args: &Args<'_>| -> Vec<KeyWrite> {
@@ -138,7 +143,7 @@ impl ParticipantRunner {
                 let timestamp = timestamp(args.word()?)?;
                 Operation::CommitRecord(CommitRecord { txn: meta, timestamp, keys: args.keys() })
             }
-            "abort" => Operation::AbortRecord(AbortRecord { txn: meta }),
+            "abort" => Operation::AbortRecord(AbortRecord { txn: meta, pushed: args.flag("pushed") }),
             "heartbeat" => Operation::Heartbeat(Heartbeat { txn: meta }),
             "push" => {
                 let intent = args.required("intent")?;
@@ -148,6 +153,17 @@ impl ParticipantRunner {
             }
             other => return Err(format!("there is no command {other}").into()),
         })
+    }
+
+    /// A step of somebody who recovers a transaction.
+    fn recovery(&self, name: &str, mut args: Args<'_>) -> Result<Operation, Box<dyn Error>> {
+        let mut txn = self.meta(txn(args.word()?)?)?;
+        txn.attempt = args.take("attempt").map_or(Ok(1), str::parse)?;
+        let timestamp = args.required("at")?;
+        if name == "query" {
+            return Ok(Operation::QueryIntents(QueryIntents { txn, timestamp, keys: args.keys() }));
+        }
+        Ok(Operation::Recover(Recover { txn, timestamp, commit: args.flag("commit") }))
     }
 
     fn evaluate(&mut self, operation: &Operation) -> Output {
@@ -206,6 +222,9 @@ fn show_answer(body: &ReplyBody) -> String {
         ReplyBody::At(timestamp) => format!("⇒ at {}", show(*timestamp)),
         ReplyBody::Record(record) => format!("⇒ {}", show_record(record)),
         ReplyBody::Split(_) => "⇒ split".into(),
+        ReplyBody::Present(true) => "⇒ all there".into(),
+        ReplyBody::Present(false) => "⇒ something is missing, and will not come at or below".into(),
+        ReplyBody::ToRecover(record) => format!("⇒ to be recovered: {}", show_record(record)),
     }
 }
 

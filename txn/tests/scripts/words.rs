@@ -116,9 +116,11 @@ pub fn show_record(record: &TxnRecord) -> String {
         TxnStatus::Pending => "pending, at or above",
         TxnStatus::Committed => "committed at",
         TxnStatus::Aborted => "aborted, was at",
+        TxnStatus::Staging => "staging at",
     };
-    let mut out = format!("record of {}: {status} {}", show_txn(record.id), show(record.timestamp));
-    if record.status == TxnStatus::Pending {
+    let attempt = if record.attempt > 1 { format!(" (attempt {})", record.attempt) } else { String::new() };
+    let mut out = format!("record of {}{attempt}: {status} {}", show_txn(record.id), show(record.timestamp));
+    if matches!(record.status, TxnStatus::Pending | TxnStatus::Staging) {
         let _ = write!(out, ", heard of at {}", show(record.heartbeat));
     }
     if !record.keys.is_empty() {

@@ -8,7 +8,7 @@ use super::Run;
 use super::pairs::{Pairs, Transfer};
 use super::tally::Done;
 use super::trouble::{self, Trouble};
-use crate::driver::{Completion, Error, Result, Session, ToValue, TransactionStatus};
+use crate::driver::{Completion, Error, Outcome, Result, Session, ToValue, TransactionStatus};
 use crate::random::Random;
 
 const READ: &str = "SELECT balance FROM bank_accounts WHERE id = $1 FOR UPDATE";
@@ -54,11 +54,19 @@ impl Teller {
             };
             match trouble::sort(&error) {
                 Trouble::Fatal => return Err(error),
-                Trouble::OutcomeUnknown => {
-                    self.run.tally.outcome_unknown();
-                    self.leave_broken_session();
-                    return Ok(());
-                }
+                Trouble::OutcomeUnknown => match self.outcome(&error).await {
+                    Some(Outcome::Committed { .. }) => {
+                        self.leave_broken_session();
+                        self.run.tally.done(started, Done { is_sufficient: true, ..Done::default() });
+                        return Ok(());
+                    }
+                    Some(Outcome::Aborted) => self.run.tally.retry("commit_lost"),
+                    None => {
+                        self.run.tally.outcome_unknown();
+                        self.leave_broken_session();
+                        return Ok(());
+                    }
+                },
                 Trouble::Retry(reason) => self.run.tally.retry(&reason),
             }
             self.leave_broken_session();
@@ -68,6 +76,11 @@ impl Teller {
             tokio::time::sleep(trouble::pause(attempt, &mut self.random)).await;
         }
         unreachable!("attempts are not limited in number")
+    }
+
+    /// How a commit ended whose answer was lost; `None` if no node tells.
+    async fn outcome(&self, error: &Error) -> Option<Outcome> {
+        self.run.client.outcome(error.transaction_id()?).await.ok()
     }
 
     async fn attempt(&mut self, transfer: Transfer) -> Result<Done> {

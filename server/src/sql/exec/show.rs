@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
+use proto::transaction::{TxnAddress, TxnOutcome};
 use proto::{Datum, Key, Span, keyspace};
 
 use super::super::catalog;
@@ -31,7 +32,9 @@ pub async fn run(show: &Show, kv: &dyn Kv, txn: &mut dyn Transaction, session: &
         Show::Nodes => nodes(kv),
         Show::Databases => vec![vec![text(session.database.clone())]],
         Show::Tables => catalog::list(txn).await?.iter().map(|t| vec![text(t.name())]).collect(),
-        Show::TransactionId => vec![vec![Datum::Uuid(txn.id().0)]],
+        // With where its outcome will be kept, as soon as that is settled.
+        Show::TransactionId => vec![vec![text(txn.address().map_or_else(|| txn.id().to_string(), |a| a.to_string()))]],
+        Show::Transaction(address) => vec![outcome(address, kv).await?],
     })
 }
 
@@ -41,6 +44,20 @@ fn text(value: impl Into<String>) -> Datum {
 
 fn number(value: u64) -> Datum {
     Datum::Int8(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+async fn outcome(address: &TxnAddress, kv: &dyn Kv) -> Result<Row> {
+    let (status, at) = match kv.outcome(address).await? {
+        TxnOutcome::Committed(at) => ("committed", Some(at)),
+        TxnOutcome::Aborted => ("aborted", None),
+    };
+    let micros = at.and_then(|at| i64::try_from(at.micros()).ok());
+    Ok(vec![
+        text(address.to_string()),
+        text(status),
+        micros.map_or(Datum::Null, Datum::TimestampTz),
+        at.map_or(Datum::Null, |at| text(at.to_string())),
+    ])
 }
 
 fn columns(table: &Table) -> Vec<Row> {

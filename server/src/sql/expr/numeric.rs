@@ -102,7 +102,9 @@ pub fn modulo(a: &BigDecimal, b: &BigDecimal) -> Result<BigDecimal> {
 /// # Errors
 /// `22003`.
 pub fn multiply(a: &BigDecimal, b: &BigDecimal) -> Result<BigDecimal> {
-    checked(a * b)
+    // Not the library's own `*`: a factor of one makes it forget the other's scale.
+    let ((a, a_scale), (b, b_scale)) = (a.as_bigint_and_exponent(), b.as_bigint_and_exponent());
+    checked(BigDecimal::new(a * b, a_scale + b_scale))
 }
 
 /// `round(value, digits)`; negative digits round before the point.
@@ -146,6 +148,15 @@ mod tests {
         assert_eq!(quotient("100000", "3"), "33333.333333333333");
         assert_eq!(quotient("-2", "3"), "-0.66666666666666666667");
         assert_eq!(quotient("1", "100000000"), "0.0000000100000000000000000000");
+    }
+
+    #[test]
+    fn products_keep_the_scale_of_both_factors() {
+        let product = |a, b| text(&multiply(&number(a), &number(b)).unwrap());
+        assert_eq!(product("5.00", "1"), "5.00");
+        assert_eq!(product("1.0", "5.00"), "5.000");
+        assert_eq!(product("0.00", "5"), "0.00");
+        assert_eq!(product("1.5", "-2.25"), "-3.375");
     }
 
     #[test]

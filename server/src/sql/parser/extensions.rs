@@ -4,7 +4,7 @@
 //! ALTER TABLE t SPLIT AT VALUES (k, ...), ...
 //! SHOW RANGES [FROM TABLE t]      SHOW CLOCK      SHOW NODES      SHOW DATABASES
 //! SHOW TABLES                     SHOW COLUMNS FROM t             DESCRIBE t
-//! SHOW TRANSACTION ID             ABORT [WORK | TRANSACTION]
+//! SHOW TRANSACTION ID             SHOW TRANSACTION 'id'           ABORT [WORK | TRANSACTION]
 //! ```
 
 use sqlparser::ast;
@@ -30,6 +30,10 @@ pub enum Extension {
         table: ast::ObjectName,
     },
     ShowTransactionId,
+    /// How the transaction with this id ended.
+    ShowTransaction {
+        id: String,
+    },
     Abort,
 }
 
@@ -85,6 +89,12 @@ fn show(parser: &mut Parser<'_>) -> Result<Option<Extension>, ParserError> {
         Extension::ShowColumns { table: parser.parse_object_name(false)? }
     } else if words(parser, &["SHOW", "TRANSACTION", "ID"]) {
         Extension::ShowTransactionId
+    } else if is_word(parser, 1, "TRANSACTION")
+        && let Token::SingleQuotedString(id) = &parser.peek_nth_token_ref(2).token
+    {
+        let id = id.clone();
+        (0..3).for_each(|_| parser.advance_token());
+        Extension::ShowTransaction { id }
     } else {
         return Ok(None);
     }))

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use proto::DataType;
+use proto::transaction::TxnAddress;
+use proto::{DataType, TxnId};
 use sqlparser::ast::{self, Statement as Sql};
 
 use super::super::error::{Error, Result, state};
@@ -33,12 +34,14 @@ pub enum Show {
     Databases,
     Tables,
     TransactionId,
+    /// How it ended.
+    Transaction(TxnAddress),
 }
 
 impl Show {
     /// The columns of the result.
     pub fn columns(&self) -> Vec<Column> {
-        use DataType::{Bool, Int8, Text, TimestampTz, Uuid};
+        use DataType::{Bool, Int8, Text, TimestampTz};
         let column = |name: &str, data_type| Column { name: name.to_string(), data_type };
         match self {
             Show::Variable(name) => vec![column(name, Text)],
@@ -68,7 +71,13 @@ impl Show {
             Show::Nodes => vec![column("node_id", Int8), column("address", Text), column("live", Bool)],
             Show::Databases => vec![column("database_name", Text)],
             Show::Tables => vec![column("table_name", Text)],
-            Show::TransactionId => vec![column("transaction_id", Uuid)],
+            Show::TransactionId => vec![column("transaction_id", Text)],
+            Show::Transaction(_) => vec![
+                column("transaction_id", Text),
+                column("status", Text),
+                column("commit_time", TimestampTz),
+                column("commit_timestamp", Text),
+            ],
         }
     }
 }
@@ -217,6 +226,24 @@ fn set_value(value: &ast::Expr) -> Result<Option<String>> {
         },
         _ => Err(Error::new(state::INVALID_PARAMETER, "this is no value for a parameter")),
     }
+}
+
+/// Reads the id of `SHOW TRANSACTION 'id'`.
+///
+/// # Errors
+/// `22P02`; for the id of a transaction that had written nothing, with the reason why there is nothing to tell.
+pub fn transaction_address(id: &str) -> Result<TxnAddress> {
+    if let Ok(address) = id.parse() {
+        return Ok(address);
+    }
+    let error = Error::new(state::INVALID_TEXT, format!("\"{id}\" is not the id of a transaction that has written"));
+    Err(if id.parse::<TxnId>().is_ok() {
+        error.hint("A transaction that wrote nothing has no outcome to ask for. Take the id after its first write.")
+    } else {
+        error.hint(
+            "SHOW TRANSACTION ID gives a transaction's id, and the error of a commit whose answer was lost names it.",
+        )
+    })
 }
 
 fn show_variable(words: &[ast::Ident]) -> Result<Show> {

@@ -233,6 +233,7 @@ fn plan_extension(planner: &mut Planner<'_>, extension: &Extension) -> Result<(P
         Extension::ShowDatabases => Show::Databases,
         Extension::ShowTables => Show::Tables,
         Extension::ShowTransactionId => Show::TransactionId,
+        Extension::ShowTransaction { id } => Show::Transaction(session::transaction_address(id)?),
     };
     let columns = show.columns();
     Ok((Plan::Show(show), columns))

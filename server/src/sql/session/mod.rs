@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
+use proto::transaction::TxnAddress;
 use proto::{DataType, Datum, Timestamp};
 
 use super::catalog::Catalog;
@@ -145,6 +146,8 @@ pub struct Completion {
     /// Of the commit, if the statement made one.
     pub timings: Option<CommitTimings>,
     pub commit_timestamp: Option<Timestamp>,
+    /// Of the open transaction, once it has written: what to ask for its outcome with.
+    pub transaction: Option<TxnAddress>,
     /// How often the transaction was run again, and why.
     pub retries: Vec<(RetryReason, u32)>,
 }

@@ -307,6 +307,9 @@ impl Session {
             set_committed(&mut outcome.completion, committed);
             return Ok(());
         }
+        if active.is_explicit() {
+            outcome.completion.transaction = active.txn.address();
+        }
         if active.extent != Extent::Block {
             active.txn.reveal().await?;
             active.has_answered = true;
