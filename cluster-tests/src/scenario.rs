@@ -1,4 +1,4 @@
-//! A bank under faults, from a seed to a verdict.
+//! A workload under faults, from a seed to a verdict.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,7 +12,9 @@ use crate::check;
 use crate::sim::net::NetOptions;
 use crate::sim::rng::Rng;
 use crate::sim::{FaultPlan, Options, World};
-use crate::workload::bank::{self, Bank, Ending, Layer};
+use crate::workload::append::Lists;
+use crate::workload::bank::{Bank, Layer};
+use crate::workload::{Tally, Workload};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -21,10 +23,7 @@ const SECOND: u64 = 1_000_000_000;
 pub struct Verdict {
     pub seed: u64,
     pub violations: Vec<String>,
-    pub committed: usize,
-    pub unknown: usize,
-    pub audits: usize,
-    pub retries: u64,
+    pub tally: Tally,
     /// Staged transactions that somebody recovered.
     pub recoveries: u64,
     pub trace: u64,
@@ -60,23 +59,31 @@ pub fn draw(seed: u64, nodes: usize) -> Options {
     options
 }
 
-/// Runs the bank: loads it, lets it work under faults, heals everything, and judges.
+/// Runs the bank, through keys or through SQL as the seed says.
 pub fn run_bank(options: Options) -> Verdict {
-    let seed = options.seed;
-    let layer = if Rng::new(seed, "layer").one_in(2) { Layer::Sql } else { Layer::Keys };
-    let bank = Bank::new(layer);
+    let layer = if Rng::new(options.seed, "layer").one_in(2) { Layer::Sql } else { Layer::Keys };
+    run(options, &Bank::new(layer))
+}
+
+/// Runs transactions that append to lists.
+pub fn run_append(options: Options) -> Verdict {
+    run(options, &Lists::default())
+}
+
+/// Runs a workload: loads it, lets it work under faults, heals everything, and judges.
+pub fn run(options: Options, workload: &impl Workload) -> Verdict {
     let opened = Rc::new(Cell::new(false));
-    let mut world = open_world(options, &bank, &opened);
-    if let Err(why) = load(&mut world, layer) {
+    let mut world = open_world(options, workload, &opened);
+    if let Err(why) = load(&mut world, workload) {
         // Nothing that follows would mean anything.
-        return verdict(&world, &bank, vec![format!("the bank was not loaded: {why}")]);
+        return verdict(&world, workload, vec![format!("the workload was not loaded: {why}")]);
     }
     opened.set(true);
     world.unleash();
     let opened_at = world.now();
     for node in 0..world.nodes.len() {
         if let Some(db) = world.db(node) {
-            for task in bank.tasks(&db, CLIENTS) {
+            for task in workload.tasks(&db) {
                 world.spawn(node, task);
             }
         }
@@ -84,33 +91,27 @@ pub fn run_bank(options: Options) -> Verdict {
     world.run_until(opened_at + 19 * SECOND, |_| false);
     world.heal();
     world.run_until(opened_at + 23 * SECOND, |_| false);
-    bank.stop();
+    workload.stop();
     // Liveness: with all faults gone everything must finish.
     let until = world.now() + 12 * SECOND;
     world.run_until(until, |_| false);
-    let violations = judge(&mut world, &bank);
-    verdict(&world, &bank, violations)
+    let violations = judge(&mut world, workload);
+    verdict(&world, workload, violations)
 }
 
-/// Clients of each node.
-const CLIENTS: usize = 2;
-
-/// A cluster whose starting nodes get their clients once the bank is open.
-fn open_world(options: Options, bank: &Bank, opened: &Rc<Cell<bool>>) -> World {
-    let (clients, opened, layer) = (bank.clone(), opened.clone(), bank.layer);
-    let start = move |_: usize, db: &Db| if opened.get() { clients.tasks(db, CLIENTS) } else { Vec::new() };
-    let split = move |db: Db, dice: u64| -> BoxFuture<'static, ()> {
-        // Under faults it may fail; the next one may not.
-        Box::pin(async move { drop(bank::split(&db, layer, dice % bank::ACCOUNTS).await) })
-    };
-    World::new(options, start, split)
+/// A cluster whose starting nodes get their clients once the workload is loaded.
+fn open_world(options: Options, workload: &impl Workload, opened: &Rc<Cell<bool>>) -> World {
+    let (clients, splitter, opened) = (workload.clone(), workload.clone(), opened.clone());
+    let start = move |_: usize, db: &Db| if opened.get() { clients.tasks(db) } else { Vec::new() };
+    World::new(options, start, move |db, dice| splitter.split(db, dice))
 }
 
-fn load(world: &mut World, layer: Layer) -> Result<(), String> {
+fn load(world: &mut World, workload: &impl Workload) -> Result<(), String> {
+    let workload = workload.clone();
     let load = |db: Db| -> BoxFuture<'static, _> {
         Box::pin(async move {
             // With a short deadline the first tries may come before the first elections.
-            while let Err(error) = Bank::load(&db, layer).await {
+            while let Err(error) = workload.load(db.clone()).await {
                 if !matches!(error, Error::Unavailable(_) | Error::OutcomeUnknown { .. } | Error::Retry(_)) {
                     return Err(error);
                 }
@@ -123,35 +124,22 @@ fn load(world: &mut World, layer: Layer) -> Result<(), String> {
 }
 
 /// Asks the healed cluster for everything, and says what is wrong.
-fn judge(world: &mut World, bank: &Bank) -> Vec<String> {
-    let layer = bank.layer;
-    let ledger = ask(world, 10 * SECOND, |db| Box::pin(async move { Bank::ledger(&db, layer).await }));
-    let last = ask(world, 10 * SECOND, |db| Box::pin(async move { Bank::audit(&db, layer).await }));
+fn judge(world: &mut World, workload: &impl Workload) -> Vec<String> {
     let mut violations = Vec::new();
-    let (Ok(ledger), Ok(_)) = (&ledger, &last) else {
-        // What became of the transfers cannot be judged then.
-        let told = |answer: Option<&String>| answer.map_or("answered".to_string(), Clone::clone);
-        let (ledger, last) = (told(ledger.as_ref().err()), told(last.as_ref().err()));
-        violations.push(format!("after all faults the cluster does not answer: ledger {ledger}; audit {last}"));
-        return violations;
-    };
+    if let Err(why) = ask(world, 20 * SECOND, |db| workload.finish(db)) {
+        violations.push(format!("after all faults the cluster does not answer: {why}"));
+    }
     let until = world.now() + 3 * SECOND;
     world.run_until(until, |_| false);
     violations.extend(check::replicas::violations(world));
-    let history = bank.history.lock().expect("no holder of this lock panics");
-    violations.extend(check::bank::violations(&history, ledger));
+    violations.extend(workload.judge());
     violations
 }
 
-fn verdict(world: &World, bank: &Bank, violations: Vec<String>) -> Verdict {
-    let history = bank.history.lock().expect("no holder of this lock panics");
-    let ended = |wanted: fn(&Ending) -> bool| history.transfers.values().filter(|t| wanted(&t.ending)).count();
+fn verdict(world: &World, workload: &impl Workload, violations: Vec<String>) -> Verdict {
     Verdict {
         seed: world.options.seed,
-        committed: ended(|e| matches!(e, Ending::Committed { .. })),
-        unknown: ended(|e| matches!(e, Ending::Unknown)) + history.open.len(),
-        audits: history.audits.len(),
-        retries: history.retries,
+        tally: workload.tally(),
         recoveries: (0..world.nodes.len()).filter_map(|n| world.db(n)).map(|db| db.stats().recoveries).sum(),
         trace: world.trace.hash,
         events: world.trace.events,

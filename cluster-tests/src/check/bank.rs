@@ -1,7 +1,6 @@
 //! Judges a bank's history.
 
-use proto::Timestamp;
-
+use super::commit_order::{self, Timed};
 use crate::workload::bank::{ACCOUNTS, BALANCE, Ending, History, RECENT_MAX};
 
 /// What is wrong with a history, in sentences; empty if nothing is.
@@ -34,7 +33,7 @@ pub fn violations(history: &History, ledger: &[u64]) -> Vec<String> {
             found.push(format!("transfer {number} was never begun"));
         }
     }
-    found.extend(real_time_violations(history));
+    found.extend(commit_order::real_time(&timed(history)).iter().map(commit_order::Violation::to_string));
     found.extend(stale_audits(history));
     found
 }
@@ -59,47 +58,26 @@ fn stale_audits(history: &History) -> Vec<String> {
     stale
 }
 
-/// Acknowledged before another began, a transaction must have the smaller timestamp: external consistency.
-fn real_time_violations(history: &History) -> Vec<String> {
-    let mut operations: Vec<(u64, u64, Timestamp, String, bool)> = Vec::new();
+/// Everything that was acknowledged, with its timestamp.
+fn timed(history: &History) -> Vec<Timed> {
+    let mut all = Vec::new();
     for (number, transfer) in &history.transfers {
         if let Ending::Committed { timestamp } = transfer.ending {
-            operations.push((transfer.started, transfer.ended, timestamp, format!("transfer {number}"), true));
+            let (name, started_ns, ended_ns) = (format!("transfer {number}"), transfer.started, Some(transfer.ended));
+            all.push(Timed { name, started_ns, ended_ns, timestamp, writes: true });
         }
     }
     for (number, audit) in history.audits.iter().enumerate() {
-        operations.push((audit.started, audit.ended, audit.found.timestamp, format!("audit {number}"), false));
+        let (name, started_ns, ended_ns) = (format!("audit {number}"), audit.started, Some(audit.ended));
+        all.push(Timed { name, started_ns, ended_ns, timestamp: audit.found.timestamp, writes: false });
     }
-    let mut by_end: Vec<usize> = (0..operations.len()).collect();
-    by_end.sort_by_key(|n| operations[*n].1);
-    let mut by_start: Vec<usize> = (0..operations.len()).collect();
-    by_start.sort_by_key(|n| operations[*n].0);
-    let mut found = Vec::new();
-    let mut ended = by_end.into_iter().filter(|n| operations[*n].4).peekable();
-    let mut newest: Option<usize> = None;
-    for n in by_start {
-        while let Some(before) = ended.next_if(|before| operations[*before].1 < operations[n].0) {
-            if newest.is_none_or(|newest| operations[newest].2 < operations[before].2) {
-                newest = Some(before);
-            }
-        }
-        // A reader at the writer's own timestamp sees it.
-        let late = |newest: usize| {
-            operations[newest].2 > operations[n].2 || (operations[n].4 && operations[newest].2 == operations[n].2)
-        };
-        if let Some(newest) = newest.filter(|newest| late(*newest)) {
-            let (before, after) = (&operations[newest], &operations[n]);
-            found.push(format!(
-                "{} ended before {} began, but has timestamp {} against {}",
-                before.3, after.3, before.2, after.2
-            ));
-        }
-    }
-    found
+    all
 }
 
 #[cfg(test)]
 mod tests {
+    use proto::Timestamp;
+
     use super::*;
     use crate::workload::bank::{Audit, Found, Transfer};
 

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use proto::{Key, Span, Timestamp, codec, keyspace};
-use server::kv::{BeginOptions, Db, Error, Isolation, Kv, Lock, ScanOptions, Transaction};
+use server::kv::{BeginOptions, Db, Error, Isolation, Kv, Lock, ScanOptions};
 use server::sql::Session;
 
-use super::sql_bank;
+use super::{Tally, Workload, scan_all, sql_bank};
+use crate::check;
 
 /// Accounts, each with so much at first.
 pub const ACCOUNTS: u64 = 12;
@@ -36,7 +37,7 @@ fn ledger_number(key: &Key) -> u64 {
 ///
 /// # Errors
 /// Whatever the database says.
-pub async fn split(db: &Db, layer: Layer, account: u64) -> Result<(), Error> {
+async fn split(db: &Db, layer: Layer, account: u64) -> Result<(), Error> {
     if layer == Layer::Sql {
         let mut session = sql_bank::session(&sql_bank::open(db));
         let text = format!("ALTER TABLE accounts SPLIT AT VALUES ({account})");
@@ -90,6 +91,9 @@ pub struct Found {
     pub recent: Vec<u64>,
 }
 
+/// Clients of each node that transfer, besides the one that audits.
+const CLIENTS: usize = 2;
+
 /// How much of the ledger an audit looks at.
 pub const RECENT_MAX: usize = 30;
 
@@ -104,6 +108,8 @@ pub struct History {
     /// Errors that no fault explains.
     pub surprises: Vec<String>,
     pub retries: u64,
+    /// What the ledger holds in the end; none if the database did not tell.
+    pub ledger: Option<Vec<u64>>,
 }
 
 /// Through which layer the clients speak to the database.
@@ -151,7 +157,7 @@ impl Bank {
     ///
     /// # Errors
     /// Whatever the database says.
-    pub async fn load(db: &Db, layer: Layer) -> Result<(), Error> {
+    async fn open(db: &Db, layer: Layer) -> Result<(), Error> {
         if layer == Layer::Sql {
             return sql_bank::load(&sql_bank::open(db)).await.map_err(|e| explained(&e));
         }
@@ -162,29 +168,12 @@ impl Bank {
         txn.commit().await.map(drop)
     }
 
-    /// Lets all clients end after what they are doing.
-    pub fn stop(&self) {
-        *self.stopped.lock().expect("no holder of this lock panics") = true;
-    }
-
     fn is_stopped(&self) -> bool {
         *self.stopped.lock().expect("no holder of this lock panics")
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut History) -> T) -> T {
         f(&mut self.history.lock().expect("no holder of this lock panics"))
-    }
-
-    /// The tasks of one node's clients.
-    pub fn tasks(&self, db: &Db, clients: usize) -> Vec<BoxFuture<'static, ()>> {
-        let mut tasks: Vec<BoxFuture<'static, ()>> = Vec::new();
-        for _ in 0..clients {
-            let (bank, db) = (self.clone(), db.clone());
-            tasks.push(Box::pin(async move { bank.transfer_on_and_on(&db).await }));
-        }
-        let (bank, db) = (self.clone(), db.clone());
-        tasks.push(Box::pin(async move { bank.audit_on_and_on(&db).await }));
-        tasks
     }
 
     async fn transfer_on_and_on(&self, db: &Db) {
@@ -320,18 +309,61 @@ impl Bank {
     }
 }
 
+impl Workload for Bank {
+    fn load(&self, db: Db) -> BoxFuture<'static, Result<(), Error>> {
+        let layer = self.layer;
+        Box::pin(async move { Bank::open(&db, layer).await })
+    }
+
+    fn tasks(&self, db: &Db) -> Vec<BoxFuture<'static, ()>> {
+        let mut tasks: Vec<BoxFuture<'static, ()>> = Vec::new();
+        for _ in 0..CLIENTS {
+            let (bank, db) = (self.clone(), db.clone());
+            tasks.push(Box::pin(async move { bank.transfer_on_and_on(&db).await }));
+        }
+        let (bank, db) = (self.clone(), db.clone());
+        tasks.push(Box::pin(async move { bank.audit_on_and_on(&db).await }));
+        tasks
+    }
+
+    fn split(&self, db: Db, dice: u64) -> BoxFuture<'static, ()> {
+        let layer = self.layer;
+        // Under faults it may fail; the next one may not.
+        Box::pin(async move { drop(split(&db, layer, dice % ACCOUNTS).await) })
+    }
+
+    fn stop(&self) {
+        *self.stopped.lock().expect("no holder of this lock panics") = true;
+    }
+
+    fn finish(&self, db: Db) -> BoxFuture<'static, Result<(), Error>> {
+        let bank = self.clone();
+        Box::pin(async move {
+            let ledger = Bank::ledger(&db, bank.layer).await?;
+            bank.with(|h| h.ledger = Some(ledger));
+            Bank::audit(&db, bank.layer).await.map(drop)
+        })
+    }
+
+    fn judge(&self) -> Vec<String> {
+        // What became of the transfers cannot be judged without the ledger.
+        self.with(|h| h.ledger.as_ref().map_or(Vec::new(), |ledger| check::bank::violations(h, ledger)))
+    }
+
+    fn tally(&self) -> Tally {
+        self.with(|h| {
+            let ended = |wanted: fn(&Ending) -> bool| h.transfers.values().filter(|t| wanted(&t.ending)).count();
+            Tally {
+                committed: ended(|e| matches!(e, Ending::Committed { .. })),
+                unknown: ended(|e| matches!(e, Ending::Unknown)) + h.open.len(),
+                audits: h.audits.len(),
+                retries: h.retries,
+            }
+        })
+    }
+}
+
 fn decode_balance(value: Option<Vec<u8>>) -> Result<i64, Error> {
     let value = value.ok_or_else(|| Error::Corrupt("an account is gone".into()))?;
     codec::decode("a balance", &value).map_err(|e| Error::Corrupt(e.to_string()))
-}
-
-async fn scan_all(txn: &mut dyn Transaction, span: Span, rows_max: usize) -> Result<Vec<(Key, Vec<u8>)>, Error> {
-    let mut rows = Vec::new();
-    let mut rest = Some(span);
-    while let Some(span) = rest {
-        let page = txn.scan(&span, ScanOptions { rows_max, ..ScanOptions::default() }).await?;
-        rows.extend(page.rows);
-        rest = page.resume;
-    }
-    Ok(rows)
 }

@@ -1,4 +1,55 @@
 //! What the simulated clients do, and what they remember of it.
 
+use futures::future::BoxFuture;
+use proto::{Key, Span};
+use server::kv::{Db, Error, ScanOptions, Transaction};
+
 pub mod bank;
 pub mod sql_bank;
+pub mod append;
+
+/// Clients of a simulated cluster. A clone is another handle to the same clients, whose memory outlives their nodes.
+pub trait Workload: Clone + Send + Sync + 'static {
+    /// Puts in place what the clients expect to find. May be run again after an error.
+    fn load(&self, db: Db) -> BoxFuture<'static, Result<(), Error>>;
+
+    /// The tasks of one node's clients.
+    fn tasks(&self, db: &Db) -> Vec<BoxFuture<'static, ()>>;
+
+    /// Splits a range of the clients' data, chosen by a random number.
+    fn split(&self, db: Db, dice: u64) -> BoxFuture<'static, ()>;
+
+    /// Lets all clients end after what they are doing.
+    fn stop(&self);
+
+    /// Asks the healed cluster, once all clients have ended, for what is needed to judge.
+    fn finish(&self, db: Db) -> BoxFuture<'static, Result<(), Error>>;
+
+    /// What is wrong with what the clients remember, in sentences; empty if nothing is.
+    fn judge(&self) -> Vec<String>;
+
+    fn tally(&self) -> Tally;
+}
+
+/// How much was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub committed: usize,
+    /// Of unknown outcome; also those whose client died.
+    pub unknown: usize,
+    /// Transactions that looked at everything.
+    pub audits: usize,
+    pub retries: u64,
+}
+
+/// All rows of a span, in pages of so many.
+async fn scan_all(txn: &mut dyn Transaction, span: Span, rows_max: usize) -> Result<Vec<(Key, Vec<u8>)>, Error> {
+    let mut rows = Vec::new();
+    let mut rest = Some(span);
+    while let Some(span) = rest {
+        let page = txn.scan(&span, ScanOptions { rows_max, ..ScanOptions::default() }).await?;
+        rows.extend(page.rows);
+        rest = page.resume;
+    }
+    Ok(rows)
+}
