@@ -445,9 +445,9 @@ fn place_intents<'a>(
             }
             // The same request again: the intent stays where it is (I7).
             Some(intent) if intent.txn.attempt >= txn.attempt => *timestamp = (*timestamp).max(intent.timestamp),
-            // An older attempt's intent holds its place: nothing was read above it.
+            // An older attempt's intent keeps readers away from above it, but not those who looked for this attempt's and prevented it.
             Some(intent) => {
-                *timestamp = (*timestamp).max(intent.timestamp);
+                *timestamp = writable_at(cx, &write.key, (*timestamp).max(intent.timestamp), txn.id)?;
                 written.push(write);
             }
             None => {
