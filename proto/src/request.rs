@@ -242,6 +242,10 @@ pub enum PushKind {
     /// A writer: the owner shall go, if it is younger or dead.
     #[n(1)]
     Abort,
+    /// A commit that validates its reads up to this timestamp: like a reader, but it holds intents meanwhile, so it may not wait for a staging owner
+    /// that is younger, which may be waiting for one of these.
+    #[n(2)]
+    Validate(#[n(0)] Timestamp),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

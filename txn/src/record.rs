@@ -191,7 +191,7 @@ pub fn heartbeat(found: Option<TxnRecord>, now: Timestamp) -> Result<Transition,
 /// Somebody met an intent of the transaction. What becomes of it:
 ///
 /// * final: it stays;
-/// * staging: it stays, but is to be recovered where a pending one would be aborted;
+/// * staging: it stays, but is to be recovered where a pending one would be aborted, and by an older commit that validates;
 /// * silent for longer than `expiry`: it is aborted;
 /// * a reader's push moves its timestamp up;
 /// * a writer's push aborts it if the writer is older.
@@ -205,17 +205,19 @@ pub fn push(found: Option<TxnRecord>, push: &Push, now: Timestamp, expiry: Durat
     let expired = record.heartbeat.plus(expiry) < now;
     let older = (push.priority, push.pusher) < (record.priority, record.id);
     let wounds = push.kind == PushKind::Abort && older;
+    // Whoever only reads holds nothing that others wait for.
+    let reads_only = matches!(push.kind, PushKind::Above(_));
     let ousting = Ousting { by: push.pusher, key: push.key.clone(), silent: expired };
     match record.status {
         TxnStatus::Pending => {}
-        TxnStatus::Staging if expired || wounds => return Transition::Recover(record, ousting),
+        TxnStatus::Staging if expired || (older && !reads_only) => return Transition::Recover(record, ousting),
         TxnStatus::Staging | TxnStatus::Committed | TxnStatus::Aborted => return Transition::Keep(record),
     }
     if expired || wounds {
         return Transition::Become(TxnRecord { status: TxnStatus::Aborted, ousted: Some(ousting), ..record });
     }
     match push.kind {
-        PushKind::Above(reader) if record.timestamp <= reader => {
+        PushKind::Above(reader) | PushKind::Validate(reader) if record.timestamp <= reader => {
             Transition::Become(TxnRecord { timestamp: reader.next(), ..record })
         }
         _ if !existed => Transition::Become(record),

@@ -138,7 +138,7 @@ impl Commit {
             Action::Validate { to } => {
                 let (txn, from) = (self.txn.id, self.read);
                 let make = |spans| Operation::Validate(Validate { txn, from, to, spans });
-                let pusher = Some(self.pusher(PushKind::Above(to)));
+                let pusher = Some(self.pusher(PushKind::Validate(to)));
                 let call = self.db.scatter_spans(self.validate.clone(), make, pusher);
                 match self.alive(Box::pin(call)).await {
                     Ok(()) => Ok(Event::Valid),

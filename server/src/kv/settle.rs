@@ -76,7 +76,7 @@ impl Db {
         };
         let Some(outcome) = participant::outcome_of(&record) else { return Ok(false) };
         let clears = match (record.status, pusher.kind) {
-            (TxnStatus::Pending, PushKind::Above(reader)) => record.timestamp > reader,
+            (TxnStatus::Pending, PushKind::Above(reader) | PushKind::Validate(reader)) => record.timestamp > reader,
             (TxnStatus::Pending, PushKind::Abort) => false,
             _ => true,
         };

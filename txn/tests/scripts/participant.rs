@@ -12,6 +12,7 @@
 //! recover t1 at=15 commit | abort      decides by what was found
 //! t1: attempt 2                        the next try of the same transaction
 //! t2: push t1 intent=12 above=20       a reader at 20 met t1's intent at 12
+//! t2: push t1 intent=12 validate=20    a commit that validates its reads up to 20 did
 //! t2: push t1 intent=12 abort [key=a]  a writer did; on `k` unless it says otherwise
 //! resolve t1 committed=15 a c    resolve t1 aborted a    resolve t1 pushed=20 a
 //! state
@@ -148,7 +149,11 @@ impl ParticipantRunner {
             "push" => {
                 let intent = args.required("intent")?;
                 let key = Key::from(args.take("key").unwrap_or("k"));
-                let kind = args.timestamp("above")?.map_or(PushKind::Abort, PushKind::Above);
+                let kind = match (args.timestamp("above")?, args.timestamp("validate")?) {
+                    (Some(at), _) => PushKind::Above(at),
+                    (None, Some(at)) => PushKind::Validate(at),
+                    (None, None) => PushKind::Abort,
+                };
                 let owner = self.meta(txn(args.word()?)?)?;
                 Operation::Push(Box::new(Push { txn: owner, intent, priority: meta.priority, pusher: me, kind, key }))
             }
