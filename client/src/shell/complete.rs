@@ -14,7 +14,7 @@ pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Tables whose columns are looked up for one line.
 const TABLES_PER_LINE_MAX: usize = 8;
 
-const KEYWORDS: [&str; 84] = [
+const KEYWORDS: [&str; 88] = [
     "ADD",
     "ALL",
     "ALTER",
@@ -31,6 +31,7 @@ const KEYWORDS: [&str; 84] = [
     "BYTEA",
     "CASE",
     "CHECK",
+    "CLOCK",
     "COLUMN",
     "COLUMNS",
     "COMMIT",
@@ -72,6 +73,7 @@ const KEYWORDS: [&str; 84] = [
     "LEVEL",
     "LIKE",
     "LIMIT",
+    "NODES",
     "NOT",
     "NULL",
     "NUMERIC",
@@ -83,6 +85,7 @@ const KEYWORDS: [&str; 84] = [
     "PRIMARY",
     "RANGES",
     "READ",
+    "RETRIES",
     "RETURNING",
     "ROLLBACK",
     "SELECT",
@@ -93,6 +96,7 @@ const KEYWORDS: [&str; 84] = [
     "TABLES",
     "TEXT",
     "THEN",
+    "TRANSACTION",
     "TRUE",
     "UNIQUE",
     "UPDATE",
