@@ -23,7 +23,7 @@ SEEDS ?= 1000
 help:
 	@echo "make demo    run three nodes in a temporary directory, a benchmark, and the SQL shell"
 	@echo "make test    run every test"
-	@echo "make build   build the release binary, $(CARGO_TARGET_DIR)/release/meridian"
+	@echo "make build   build the release binaries, $(CARGO_TARGET_DIR)/release/meridian and meridian-sim"
 	@echo "make lint    check the formatting, and lint"
 	@echo "make soak    simulate clusters under faults: SEEDS=$(SEEDS) of them, from SEED=$(SEED) on"
 	@echo "make setup   install what the build needs, with apt"
@@ -33,8 +33,8 @@ setup:
 	@.build/setup
 
 build: setup
-	@$(CARGO) build --release -p meridian-server
-	@echo "Built $(CARGO_TARGET_DIR)/release/meridian"
+	@$(CARGO) build --release -p meridian-server -p meridian-cluster-tests --bins
+	@echo "Built $(CARGO_TARGET_DIR)/release/meridian, and meridian-sim beside it"
 
 demo: build
 	@$(CARGO_TARGET_DIR)/release/meridian demo --bench $(BENCH)

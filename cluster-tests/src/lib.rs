@@ -5,3 +5,4 @@ pub mod workload;
 pub mod check;
 pub mod scenario;
 pub mod model;
+pub mod shrink;
