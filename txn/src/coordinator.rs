@@ -244,6 +244,7 @@ impl Coordinator {
 
     /// Whether the outcome is still open, so that losing touch now means that it is unknown.
     pub fn is_undecided(&self) -> bool {
-        matches!(self.state, State::One | State::Staging { .. } | State::Settling { .. })
+        // Even while aborting: what looked like a push may have been a repeated request of an attempt that somebody has recovered as committed.
+        matches!(self.state, State::One | State::Staging { .. } | State::Settling { .. } | State::Aborting(_))
     }
 }
