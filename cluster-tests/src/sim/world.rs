@@ -8,9 +8,11 @@ use futures::future::BoxFuture;
 use proto::message::{Body, Envelope};
 use proto::{NodeId, codec};
 use server::config::Knobs;
-use server::env::Clock;
+use server::env::Env;
 use server::kv::{Db, Error};
 use server::store::{Effect, Event};
+
+use txn::clock::Trust;
 
 use super::env::Shared;
 use super::executor::Executor;
@@ -27,6 +29,7 @@ pub struct Options {
     pub knobs: Knobs,
     /// The bound on clock errors; each clock errs by as much as it likes inside it.
     pub max_error: Duration,
+    pub trust: Trust,
     pub net: NetOptions,
     /// Strikes once [`World::unleash`] says so.
     pub faults: FaultPlan,
@@ -53,6 +56,7 @@ impl Options {
             nodes,
             knobs: Knobs::default(),
             max_error: Duration::ZERO,
+            trust: Trust::Bounded,
             net: NetOptions::calm(),
             faults: FaultPlan::default(),
             sync_min: 100_000,
@@ -153,6 +157,7 @@ impl World {
             seed,
             knobs: Arc::new(options.knobs.clone()),
             max_error: options.max_error,
+            trust: options.trust,
             first_window: options.planted.longer_window,
         };
         let mut world = World {
@@ -301,7 +306,7 @@ impl World {
 
     fn send(&mut self, from: usize, to: NodeId, body: Body) {
         let Some(process) = &self.nodes[from].process else { return };
-        let envelope = Envelope { from: self.nodes[from].id, hlc: process.env.reading(), body };
+        let envelope = Envelope { from: self.nodes[from].id, hlc: process.env.clock().reading(), body };
         let bytes = codec::encode(&envelope);
         let to = to.0 as usize - 1;
         for after in self.net.deliveries(from, to) {
@@ -352,7 +357,7 @@ impl World {
         let envelope: Envelope = codec::decode("an envelope", bytes).expect("messages arrive as sent");
         process.db.heard_of(envelope.from);
         if let Body::Response { id, response } = envelope.body {
-            if process.env.adopt(envelope.hlc).is_ok() {
+            if process.env.clock().adopt(envelope.hlc).is_ok() {
                 process.db.deliver(id, response);
             }
             return;

@@ -11,20 +11,13 @@
 
 use proto::Timestamp;
 
+use super::ClockError;
+
 /// A hybrid logical clock under a ceiling. Wall-clock readings come in as arguments.
 #[derive(Debug, Clone)]
 pub struct Hlc {
     last: Timestamp,
     ceiling: Timestamp,
-}
-
-/// The clock may not go where it was asked to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClockError {
-    /// A higher ceiling must be synced first.
-    Ceiling { needed: Timestamp },
-    /// The other clock is further ahead than the bound allows.
-    TooFarAhead { theirs: Timestamp, limit: Timestamp },
 }
 
 impl Hlc {
