@@ -7,11 +7,12 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use server::config::Knobs;
 use server::kv::{Db, Error};
+use txn::clock::Trust;
 
 use crate::check;
 use crate::sim::net::NetOptions;
 use crate::sim::rng::Rng;
-use crate::sim::{FaultPlan, Options, World};
+use crate::sim::{FaultPlan, Options, World, lead_clocks_astray};
 use crate::workload::append::Lists;
 use crate::workload::bank::{Bank, Layer};
 use crate::workload::{Tally, Workload};
@@ -56,6 +57,23 @@ pub fn draw(seed: u64, nodes: usize) -> Options {
     knobs.locks.wound_after = Duration::from_millis(rng.between(1, 50));
     knobs.ceiling_step = Duration::from_millis(rng.between(100, 1_000));
     options.faults = FaultPlan::draw(&mut rng, nodes, 0, 17 * SECOND);
+    options
+}
+
+/// As [`draw`], with clocks that leave their bounds, so few at a time that a majority is right.
+pub fn draw_astray(seed: u64, nodes: usize) -> Options {
+    let mut options = draw(seed, nodes);
+    let mut rng = Rng::new(seed, "astray");
+    lead_clocks_astray(&mut options.faults, &mut rng, nodes, (nodes - 1) / 2, 17 * SECOND);
+    options
+}
+
+/// As [`draw`], with clocks of which nobody asks anything.
+pub fn draw_untrusted(seed: u64, nodes: usize) -> Options {
+    let mut options = draw(seed, nodes);
+    options.trust = Trust::Untrusted;
+    let mut rng = Rng::new(seed, "untrusted");
+    lead_clocks_astray(&mut options.faults, &mut rng, nodes, nodes, 17 * SECOND);
     options
 }
 
@@ -132,7 +150,7 @@ fn judge(world: &mut World, workload: &impl Workload) -> Vec<String> {
     let until = world.now() + 3 * SECOND;
     world.run_until(until, |_| false);
     violations.extend(check::replicas::violations(world));
-    violations.extend(workload.judge());
+    violations.extend(workload.judge(world.options.trust == Trust::Bounded));
     violations
 }
 

@@ -103,6 +103,10 @@ enum Happening {
         from: usize,
         to: usize,
     },
+    /// A clock that was astray is right again.
+    ClockRight {
+        node: usize,
+    },
     Fault(Fault),
 }
 
@@ -346,6 +350,7 @@ impl World {
             }
             Happening::Restart { node } if self.nodes[node].process.is_none() => self.start(node),
             Happening::Heal { from, to } => self.net.set_cut(from, to, false),
+            Happening::ClockRight { node } => self.draw_offset(node),
             Happening::Fault(fault) => self.strike(fault),
             // Of an earlier life.
             _ => {}
@@ -426,6 +431,11 @@ impl World {
                 let offset = (i128::from(bound) * i128::from(to_ppm_of_bound) / 1_000_000) as i64;
                 *self.nodes[node].offset.lock().expect("no holder of this lock panics") = offset;
             }
+            Fault::ClockAstray { node, by_ms, for_ns } => {
+                *self.nodes[node].offset.lock().expect("no holder of this lock panics") =
+                    by_ms.saturating_mul(1_000_000);
+                self.schedule(for_ns, Happening::ClockRight { node });
+            }
             Fault::Split { key } => self.split(key),
             Fault::Flush { node } => {
                 let mut effects = Vec::new();
@@ -482,6 +492,7 @@ impl World {
         for node in 0..self.nodes.len() {
             self.nodes[node].stalled_until = now;
             self.nodes[node].paused_until = now;
+            self.draw_offset(node);
             if self.nodes[node].process.is_none() {
                 self.start(node);
             }

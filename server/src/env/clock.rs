@@ -37,6 +37,8 @@ pub trait Clock: Send + Sync {
     fn adopt(&self, theirs: Timestamp) -> Result<(), ClockError>;
     /// Nothing above this is issued or adopted.
     fn ceiling(&self) -> Timestamp;
+    /// What the ceiling should let through soon.
+    fn wanted(&self) -> Timestamp;
     /// A higher ceiling is on disk.
     fn raise_ceiling(&self, ceiling: Timestamp);
     /// The greatest error of the wall clock, and where the bound comes from.
@@ -107,6 +109,11 @@ impl<S: ClockSource> Clock for NodeClock<S> {
 
     fn ceiling(&self) -> Timestamp {
         self.keeper().ceiling()
+    }
+
+    fn wanted(&self) -> Timestamp {
+        let mut keeper = self.keeper();
+        keeper.wanted(self.source.read())
     }
 
     fn raise_ceiling(&self, ceiling: Timestamp) {

@@ -61,3 +61,32 @@ impl HostTime {
         ClockDomain::Host { boot: self.boot.clone(), offset: self.offset }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greatest_offset_wins_and_is_free_of_error_once_all_keep_it() {
+        let boot = || "a boot".to_string();
+        let ids = [NodeId(1), NodeId(2), NodeId(3)];
+        let others = |me: NodeId| ids.into_iter().filter(move |id| *id != me);
+        let mut nodes: Vec<HostTime> =
+            ids.iter().zip([10, 30, 20]).map(|(me, offset)| HostTime::new(boot(), offset, others(*me))).collect();
+        for round in 0..2 {
+            for from in 0..3 {
+                for to in (0..3).filter(|to| *to != from) {
+                    let domain = nodes[from].domain();
+                    if let Some(greater) = nodes[to].hear(ids[from], &domain) {
+                        nodes[to].adopt(greater);
+                    }
+                }
+            }
+            assert_eq!(nodes.iter().all(HostTime::is_agreed), round == 1);
+        }
+        assert!(nodes.iter().all(|node| node.wall(5) == Timestamp::from_micros(35)));
+        nodes[0].hear(NodeId(2), &ClockDomain::Host { boot: "another".into(), offset: 99 });
+        assert!(!nodes[0].is_agreed(), "a node of another host shares nothing");
+        assert_eq!(nodes[0].offset(), 30);
+    }
+}

@@ -155,6 +155,12 @@ impl Timekeeper {
         }
     }
 
+    /// What the ceiling should let through soon. A wall clock that is not believed asks for nothing: a restart begins at the ceiling.
+    pub fn wanted(&mut self, now: Reading) -> Timestamp {
+        let latest = self.look(now).map_or(Timestamp::ZERO, |wall| wall.plus(now.error));
+        self.hlc.wanted().max(latest).min(CAP)
+    }
+
     pub fn ceiling(&self) -> Timestamp {
         self.hlc.ceiling()
     }
@@ -223,5 +229,157 @@ impl fmt::Display for Standing {
             write!(f, "{} that of {node} {difference}", if index == 0 { ":" } else { "," })?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ERROR: Duration = Duration::from_millis(1);
+    const DAY: u64 = 86_400_000;
+    const HOUR: i64 = 3_600_000;
+
+    /// Nodes whose wall clocks are off by so many milliseconds, at a true time in milliseconds.
+    struct Cluster {
+        now: u64,
+        off: Vec<i64>,
+        nodes: Vec<Timekeeper>,
+    }
+
+    impl Cluster {
+        fn of(off: &[i64]) -> Cluster {
+            let ids = || (0..off.len() as u64).map(NodeId);
+            let agreement = |me| Agreement::new(ids().filter(|id| *id != me), Duration::from_secs(2));
+            let keeper = |me: NodeId| {
+                let mut keeper = Timekeeper::new(Trust::Bounded, agreement(me), Timestamp::ZERO, me.0 << 32);
+                keeper.raise(Timestamp::from_micros(100 * DAY * 1000));
+                keeper
+            };
+            Cluster { now: DAY, off: off.to_vec(), nodes: ids().map(keeper).collect() }
+        }
+
+        fn read(&self, node: usize) -> Reading {
+            let wall = self.now.checked_add_signed(self.off[node]).expect("the clocks stay above zero");
+            Reading {
+                monotonic: Duration::from_millis(self.now),
+                wall: Timestamp::from_micros(wall * 1000),
+                error: ERROR,
+            }
+        }
+
+        /// Everybody tells everybody, twice, so that each hears what was made of its report.
+        fn talk(&mut self) {
+            for _ in 0..2 {
+                self.now += 100;
+                for from in 0..self.nodes.len() {
+                    for to in (0..self.nodes.len()).filter(|to| *to != from) {
+                        let (sent, received) = (self.read(from), self.read(to));
+                        let report = self.nodes[from].report(NodeId(to as u64), ClockDomain::Utc, sent);
+                        let report = report.expect("trusted clocks are told of");
+                        self.nodes[to].hear(NodeId(from as u64), &report, &ClockDomain::Utc, received);
+                    }
+                }
+            }
+        }
+
+        fn serving(&mut self) -> Vec<bool> {
+            let now: Vec<Reading> = (0..self.nodes.len()).map(|node| self.read(node)).collect();
+            self.nodes.iter_mut().zip(now).map(|(node, now)| node.issue(now).is_ok()).collect()
+        }
+    }
+
+    #[test]
+    fn nodes_that_share_the_time_confirm_each_other() {
+        let mut cluster = Cluster::of(&[0, 1, -1]);
+        assert_eq!(cluster.serving(), [false, false, false]);
+        cluster.talk();
+        assert_eq!(cluster.serving(), [true, true, true]);
+        assert_eq!(Cluster::of(&[HOUR]).serving(), [true]);
+    }
+
+    #[test]
+    fn a_clock_that_starts_wrong_is_never_believed_until_it_is_right() {
+        for wrong in [HOUR, -HOUR, 5, -5] {
+            let mut cluster = Cluster::of(&[0, wrong, 0]);
+            cluster.talk();
+            assert_eq!(cluster.serving(), [true, false, true], "{wrong}");
+            let now = cluster.read(1);
+            assert_eq!(cluster.nodes[1].reading(now), Timestamp::ZERO);
+            assert!(cluster.nodes[1].wanted(now) == Timestamp::ZERO, "its ceiling would outlive its error");
+            cluster.off[1] = 0;
+            cluster.talk();
+            assert_eq!(cluster.serving(), [true, true, true], "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_leaves_no_trace() {
+        for jump in [HOUR, -HOUR] {
+            let mut cluster = Cluster::of(&[0, 0, 0]);
+            cluster.talk();
+            cluster.off[2] = jump;
+            // Even before anybody has said anything.
+            assert_eq!(cluster.serving(), [true, true, false]);
+            cluster.talk();
+            assert_eq!(cluster.serving(), [true, true, false]);
+            let (right, wrong) = (cluster.read(0), cluster.read(2));
+            let standing = cluster.nodes[2].standing(wrong).to_string();
+            assert!(standing.starts_with("jumped") && standing.contains("n0") && standing.contains("n1"), "{standing}");
+            let theirs = cluster.nodes[2].reading(wrong);
+            assert_eq!(cluster.nodes[0].adopt(theirs, right), Ok(()), "its messages are as good as ever");
+            let ours = cluster.nodes[0].reading(right);
+            assert_eq!(cluster.nodes[2].adopt(ours, wrong), Ok(()));
+            cluster.off[2] = 0;
+            cluster.talk();
+            assert_eq!(cluster.serving(), [true, true, true]);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_creeps_away_is_disputed() {
+        let mut cluster = Cluster::of(&[0, 0, 0]);
+        for _ in 0..5 {
+            cluster.talk();
+            cluster.off[0] += 1;
+        }
+        assert_eq!(cluster.serving(), [false, true, true]);
+        let now = cluster.read(0);
+        assert_eq!(cluster.nodes[0].standing(now).doubt, Some(Doubt::Disputed));
+    }
+
+    #[test]
+    fn a_step_that_all_take_is_believed() {
+        let mut cluster = Cluster::of(&[0, 0, 0]);
+        cluster.talk();
+        cluster.off = vec![HOUR; 3];
+        assert_eq!(cluster.serving(), [false, false, false]);
+        cluster.talk();
+        assert_eq!(cluster.serving(), [true, true, true]);
+    }
+
+    #[test]
+    fn of_two_that_differ_neither_serves() {
+        let mut cluster = Cluster::of(&[0, 0]);
+        cluster.talk();
+        assert_eq!(cluster.serving(), [true, true]);
+        cluster.off[1] = 5;
+        cluster.talk();
+        assert_eq!(cluster.serving(), [false, false]);
+    }
+
+    #[test]
+    fn untrusted_clocks_are_followed_anywhere() {
+        let mut keeper = Timekeeper::new(Trust::Untrusted, Agreement::new([NodeId(1)], ERROR), Timestamp::ZERO, 0);
+        keeper.raise(Timestamp::from_micros(100 * DAY * 1000));
+        let at = |wall_ms: u64| Reading {
+            monotonic: Duration::ZERO,
+            wall: Timestamp::from_micros(wall_ms * 1000),
+            error: ERROR,
+        };
+        assert_eq!(keeper.issue(at(DAY)), Ok(Timestamp::from_micros(DAY * 1000)));
+        assert_eq!(keeper.adopt(Timestamp::from_micros(50 * DAY * 1000), at(DAY)), Ok(()));
+        assert!(keeper.issue(at(1)).is_ok_and(|issued| issued > Timestamp::from_micros(50 * DAY * 1000)));
+        assert!(keeper.adopt(Timestamp::MAX, at(DAY)).is_err(), "the end of time is nobody's clock");
     }
 }
