@@ -90,6 +90,12 @@ pub fn run_append(options: Options) -> Verdict {
 
 /// Runs a workload: loads it, lets it work under faults, heals everything, and judges.
 pub fn run(options: Options, workload: &impl Workload) -> Verdict {
+    let real_time = options.trust == Trust::Bounded;
+    run_and_ask(options, workload, real_time)
+}
+
+/// As [`run`]; says whether real-time order is asked for, whatever the cluster promises.
+pub fn run_and_ask(options: Options, workload: &impl Workload, real_time: bool) -> Verdict {
     let opened = Rc::new(Cell::new(false));
     let mut world = open_world(options, workload, &opened);
     if let Err(why) = load(&mut world, workload) {
@@ -113,7 +119,7 @@ pub fn run(options: Options, workload: &impl Workload) -> Verdict {
     // Liveness: with all faults gone everything must finish.
     let until = world.now() + 12 * SECOND;
     world.run_until(until, |_| false);
-    let violations = judge(&mut world, workload);
+    let violations = judge(&mut world, workload, real_time);
     verdict(&world, workload, violations)
 }
 
@@ -142,7 +148,7 @@ fn load(world: &mut World, workload: &impl Workload) -> Result<(), String> {
 }
 
 /// Asks the healed cluster for everything, and says what is wrong.
-fn judge(world: &mut World, workload: &impl Workload) -> Vec<String> {
+fn judge(world: &mut World, workload: &impl Workload, real_time: bool) -> Vec<String> {
     let mut violations = Vec::new();
     if let Err(why) = ask(world, 20 * SECOND, |db| workload.finish(db)) {
         violations.push(format!("after all faults the cluster does not answer: {why}"));
@@ -150,7 +156,7 @@ fn judge(world: &mut World, workload: &impl Workload) -> Vec<String> {
     let until = world.now() + 3 * SECOND;
     world.run_until(until, |_| false);
     violations.extend(check::replicas::violations(world));
-    violations.extend(workload.judge(world.options.trust == Trust::Bounded));
+    violations.extend(workload.judge(real_time));
     violations
 }
 

@@ -37,7 +37,10 @@ mod tests {
     #[test]
     fn an_unsynchronised_kernel_vouches_for_nothing() {
         assert_eq!(judge(libc::TIME_OK, 0, 1_500), KernelClock::Synchronised { error: Duration::from_micros(1_500) });
-        assert_eq!(judge(libc::TIME_INS, libc::STA_PLL, 7), KernelClock::Synchronised { error: Duration::from_micros(7) });
+        assert_eq!(
+            judge(libc::TIME_INS, libc::STA_PLL, 7),
+            KernelClock::Synchronised { error: Duration::from_micros(7) }
+        );
         assert_eq!(judge(libc::TIME_OK, libc::STA_UNSYNC, 1_500), KernelClock::Unsynchronised);
         assert_eq!(judge(libc::TIME_ERROR, 0, 1_500), KernelClock::Unsynchronised);
         assert_eq!(judge(-1, 0, 0), KernelClock::Unsynchronised);

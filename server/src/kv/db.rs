@@ -1,7 +1,6 @@
 //! A node's gateway to the key space.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -45,8 +44,6 @@ pub(super) struct Shared {
     pub counters: Counters,
     /// When each node was last heard of, on the monotonic clock; a lost one not at all.
     heard: Mutex<BTreeMap<NodeId, Duration>>,
-    /// The newest timestamp that this gateway has revealed without waiting for it.
-    revealed: AtomicU64,
 }
 
 /// A node that has not been heard of for so long is shown as not live.
@@ -65,7 +62,6 @@ impl Db {
                 router,
                 counters: Counters::default(),
                 heard: Mutex::default(),
-                revealed: AtomicU64::new(0),
             }),
         }
     }
@@ -139,9 +135,11 @@ impl Db {
         let clock = self.shared.env.clock();
         let began = clock.monotonic();
         if clock.bound().trust == Trust::Untrusted {
-            // Nobody waits; but what begins here later sees what was told here.
-            self.shared.revealed.fetch_max(timestamp.0, Ordering::Relaxed);
-            return Duration::ZERO;
+            // Nobody waits for clocks; but what begins here later sees what was told here.
+            while matches!(clock.adopt(timestamp), Err(ClockError::Ceiling { .. })) {
+                self.shared.env.sleep(Duration::from_millis(1)).await;
+            }
+            return clock.monotonic() - began;
         }
         loop {
             let earliest = clock.interval().earliest;
@@ -159,10 +157,7 @@ impl Db {
         loop {
             let latest = clock.interval().latest;
             let detail = match clock.issue() {
-                Ok(issued) if latest <= clock.ceiling() => {
-                    let revealed = Timestamp(self.shared.revealed.load(Ordering::Relaxed));
-                    return Ok(issued.max(latest).max(revealed));
-                }
+                Ok(issued) if latest <= clock.ceiling() => return Ok(issued.max(latest)),
                 Err(ClockError::Doubted) => {
                     let standing = clock.standing();
                     let detail = format!(

@@ -1,7 +1,7 @@
 //! A clock that moves when it is told to.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proto::Timestamp;

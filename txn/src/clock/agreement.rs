@@ -76,9 +76,8 @@ impl Agreement {
             _ => true,
         };
         let latest = now.wall.plus(now.error).plus(GRAIN);
-        let heard = report.heard.filter(|verdict| verdict.epoch == epoch);
-        // A report that left before this node's had arrived there takes nothing back.
-        let behind = heard.map(|v| v.ahead()).or_else(|| slot.and_then(|earlier| earlier.behind));
+        // What it made of an earlier clock of this node's says nothing of the present one.
+        let behind = report.heard.filter(|verdict| verdict.epoch == epoch).map(|verdict| verdict.ahead());
         let ahead = report.earliest.since(latest);
         let error = report.latest.since(report.earliest) / 2;
         *slot = Some(Evidence { at: now.monotonic, epoch: report.epoch, error, ahead, elsewhere, behind });
@@ -134,7 +133,9 @@ impl fmt::Display for Difference {
         match self {
             Difference::Ahead(by) => write!(f, "is ahead by {by:?} or more"),
             Difference::Behind(by) => write!(f, "is behind by {by:?} or more"),
-            Difference::Elsewhere => f.write_str("is another one: it runs on another host, or has another --clock-source"),
+            Difference::Elsewhere => {
+                f.write_str("is another one: it runs on another host, or has another --clock-source")
+            }
         }
     }
 }

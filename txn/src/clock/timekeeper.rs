@@ -50,19 +50,39 @@ pub struct Timekeeper {
     agreement: Agreement,
     /// The last reading that was believed.
     basis: Option<Reading>,
+    /// The last reading, believed or not.
+    seen: Option<Reading>,
     doubt: Option<Doubt>,
     epoch: u64,
 }
 
-/// No clock goes beyond this, whatever it is told: 100 years after the epoch's 2000.
+/// No clock goes beyond this, whatever it is told: the year 2100, while timestamps reach to 2112.
 const CAP: Timestamp = Timestamp(4_102_444_800_000_000 << 12);
+
+/// By how many microseconds the wall clock jumped between two readings, if by more than its error explains.
+fn jump(before: Reading, now: Reading) -> Option<i64> {
+    let expected = before.wall.plus(now.monotonic.saturating_sub(before.monotonic));
+    let tolerance = before.error.max(now.error) * 2 + GRAIN;
+    if now.wall.since(expected) <= tolerance && expected.since(now.wall) <= tolerance {
+        return None;
+    }
+    let by = i128::from(now.wall.micros()) - i128::from(expected.micros());
+    Some(i64::try_from(by).unwrap_or(i64::MAX))
+}
 
 impl Timekeeper {
     /// A clock that begins at the ceiling that was last synced. `epoch` is a random number, so that reports about an earlier life
     /// are not taken for this one's.
     pub fn new(trust: Trust, agreement: Agreement, ceiling: Timestamp, epoch: u64) -> Timekeeper {
-        let mut keeper =
-            Timekeeper { trust, hlc: Hlc::new(ceiling), agreement, basis: None, doubt: Some(Doubt::Starting), epoch };
+        let mut keeper = Timekeeper {
+            trust,
+            hlc: Hlc::new(ceiling),
+            agreement,
+            basis: None,
+            seen: None,
+            doubt: Some(Doubt::Starting),
+            epoch,
+        };
         if trust == Trust::Untrusted {
             keeper.doubt = None;
         }
@@ -71,24 +91,24 @@ impl Timekeeper {
 
     /// Looks at the clocks. Returns the time that is believed, if any is.
     fn look(&mut self, now: Reading) -> Option<Timestamp> {
-        if self.trust == Trust::Untrusted {
-            return Some(now.wall.min(CAP));
-        }
         let expected = self.basis.map(|basis| basis.wall.plus(now.monotonic.saturating_sub(basis.monotonic)));
-        if self.doubt.is_none() {
-            let error = self.basis.map_or(now.error, |basis| basis.error.max(now.error));
-            let tolerance = error * 2 + GRAIN;
-            let expected = expected.unwrap_or(now.wall);
-            if now.wall.since(expected) <= tolerance && expected.since(now.wall) <= tolerance && now.wall < CAP {
-                self.basis = Some(now);
-                return Some(now.wall);
-            }
-            let by = i128::from(now.wall.micros()) - i128::from(expected.micros());
-            self.lose_trust(Doubt::Jumped(i64::try_from(by).unwrap_or(i64::MAX)));
+        if self.trust == Trust::Untrusted {
+            // Never back, and from the greatest that anyone has shown on at the pace of time: what some leader could only write above its
+            // clock is not out of everybody's sight for years.
+            let wall = now.wall.max(self.hlc.reading()).max(expected.unwrap_or_default()).min(CAP);
+            self.basis = Some(Reading { wall, ..now });
+            return Some(wall);
+        }
+        // A clock that jumps while it is in doubt anyway is another one again: what was said of it before counts no more.
+        if let Some(by) = self.seen.replace(now).and_then(|before| jump(before, now)) {
+            self.lose_trust(Doubt::Jumped(by));
         }
         self.settle(now);
         match self.doubt {
-            None => Some(now.wall),
+            None => {
+                self.basis = Some(now);
+                Some(now.wall)
+            }
             Some(_) => expected,
         }
     }
@@ -105,7 +125,6 @@ impl Timekeeper {
     fn settle(&mut self, now: Reading) {
         if self.doubt.is_some() && self.agreement.is_confirmed(now.monotonic) && now.wall < CAP {
             self.doubt = None;
-            self.basis = Some(now);
         }
     }
 
@@ -201,7 +220,7 @@ impl Timekeeper {
         if self.doubt.is_none() && self.agreement.is_disputed(now.monotonic) {
             self.lose_trust(Doubt::Disputed);
         } else {
-            self.settle(now);
+            self.look(now);
         }
         report.heard.is_none_or(|verdict| verdict.epoch != epoch)
     }
@@ -333,6 +352,18 @@ mod tests {
             cluster.off[2] = 0;
             cluster.talk();
             assert_eq!(cluster.serving(), [true, true, true]);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_from_one_error_to_another_is_not_taken_for_the_first() {
+        let mut cluster = Cluster::of(&[0, 0, 0]);
+        cluster.talk();
+        // Nobody finds it ahead here, and it finds nobody ahead there.
+        for wrong in [-HOUR, HOUR, -HOUR] {
+            cluster.off[1] = wrong;
+            cluster.talk();
+            assert_eq!(cluster.serving(), [true, false, true]);
         }
     }
 
