@@ -63,6 +63,10 @@ impl Replica {
         let id = LatchId(leading.next_id());
         let waiting = Waiting { origin, request, arrived: cx.now, since: cx.now, why: Why::Latches };
         self.attempt(cx, id, waiting);
+        // Whom it wounded learns of it at once: it may hold locks elsewhere.
+        while self.leading.as_mut().is_some_and(|leading| leading.locks.were_taken()) {
+            self.wake(cx, Wake::Locks);
+        }
     }
 
     /// Carries a request out if nothing stands in its way, else lets it wait.
