@@ -73,7 +73,7 @@ impl Default for Knobs {
             lock_wait: Duration::from_millis(400),
             wait_max: Duration::from_secs(2),
             waiting_max: 10_000,
-            locks: LockTimes { wound_after: Duration::from_millis(20), expire_after: Duration::from_secs(1) },
+            locks: LockTimes { wound_after: Duration::from_millis(10), expire_after: Duration::from_secs(1) },
             txn_expiry: Duration::from_secs(1),
             txn_heartbeat: Duration::from_millis(300),
             read_keys_max: 50_000,
