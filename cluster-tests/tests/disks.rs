@@ -52,7 +52,10 @@ fn a_stalled_disk_gives_leadership_away_within_the_election_timeout() {
     world.unleash();
     let given = world.run_until(began + SECOND, |world| leader(world).is_some_and(|leader| leader != stalled));
     let took = Duration::from_nanos(world.now() - began);
-    assert!(given && took <= election, "leadership is where it was after {took:?}; the election timeout is {election:?}");
+    assert!(
+        given && took <= election,
+        "leadership is where it was after {took:?}; the election timeout is {election:?}"
+    );
     world.run_until(began + 15 * SECOND, |_| false);
     let times = times.lock().expect("nobody panics");
     let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max().expect("writes were made");

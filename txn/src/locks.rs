@@ -66,7 +66,13 @@ pub struct LockTable {
 
 impl LockTable {
     pub fn new(times: LockTimes) -> LockTable {
-        LockTable { times, locks: BTreeMap::new(), transactions: BTreeMap::new(), wounded: BTreeMap::new(), taken: false }
+        LockTable {
+            times,
+            locks: BTreeMap::new(),
+            transactions: BTreeMap::new(),
+            wounded: BTreeMap::new(),
+            taken: false,
+        }
     }
 
     /// Takes a lock or a place in its queue. Asking again keeps the place.
