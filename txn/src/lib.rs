@@ -4,7 +4,7 @@
 //! [`engine::Engine`], and what is to be done goes out as values. Read in this order: [`clock`] issues the timestamps;
 //! [`engine`], [`keys`] and [`mvcc`] store versions and intents by them; [`reads`], [`latches`] and [`locks`] are what a range's leader
 //! remembers in memory; [`record`] is where a transaction's fate is decided; [`participant`] carries out one request at a
-//! leader; [`coordinator`] drives a commit from the gateway.
+//! leader, and [`invariants`] says what it may never do; [`coordinator`] drives a commit from the gateway.
 
 pub mod clock;
 pub mod engine;
@@ -16,6 +16,7 @@ pub mod latches;
 pub mod locks;
 pub mod record;
 pub mod participant;
+pub mod invariants;
 pub mod coordinator;
 
 pub use engine::{Cursor, Engine, EngineError, Space, WriteBatch};

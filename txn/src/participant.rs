@@ -18,6 +18,7 @@ use proto::transaction::{Intent, TxnMeta, TxnRecord, TxnStatus, Write};
 use proto::{Key, Span, Timestamp, TxnId, codec};
 
 use crate::engine::{Engine, EngineError, WriteBatch};
+use crate::invariants::{self, Writer};
 use crate::keys;
 use crate::mvcc::{self, Found, ScanLimits};
 use crate::reads::ReadMarks;
@@ -151,6 +152,23 @@ pub fn named(operation: &Operation) -> Vec<Span> {
 /// # Errors
 /// When the engine fails or holds damaged data.
 pub fn evaluate(cx: &mut Context<'_>, operation: &Operation) -> Result<Evaluation, EngineError> {
+    let low_water = cx.reads.low_water();
+    let evaluation = evaluate_any(cx, operation)?;
+    if cfg!(debug_assertions)
+        && let Evaluation::Write { batch, .. } = &evaluation
+    {
+        let writer = match operation {
+            Operation::CommitOne(commit) => Some(Writer { txn: commit.txn.id, low_water }),
+            Operation::Prepare(prepare) => Some(Writer { txn: prepare.txn.id, low_water }),
+            _ => None,
+        };
+        let broken = invariants::broken(cx, writer, &batch.writes)?;
+        assert!(broken.is_none(), "{}", broken.unwrap_or_default());
+    }
+    Ok(evaluation)
+}
+
+fn evaluate_any(cx: &mut Context<'_>, operation: &Operation) -> Result<Evaluation, EngineError> {
     match operation {
         Operation::Read(read) => evaluate_read(cx, read),
         Operation::LockingRead(read) => evaluate_locking_read(cx, read),

@@ -106,7 +106,12 @@ impl ReadMarks {
 
     /// The timestamp above which `writer` must write this key.
     pub fn latest(&self, key: &Key, writer: TxnId) -> Timestamp {
-        self.low_water.max(self.current.latest(key, writer)).max(self.previous.latest(key, writer))
+        self.low_water.max(self.latest_remembered(key, writer))
+    }
+
+    /// As [`ReadMarks::latest`], without what was forgotten.
+    pub fn latest_remembered(&self, key: &Key, writer: TxnId) -> Timestamp {
+        self.current.latest(key, writer).max(self.previous.latest(key, writer))
     }
 
     /// A timestamp at or above every read remembered, whoever read.

@@ -43,6 +43,10 @@ impl Replica {
         read_floor: Timestamp,
     ) {
         assert_eq!(left.end, right.start, "the halves of a split touch");
+        if let Some(leading) = self.leading.as_ref().filter(|leading| leading.serving) {
+            // Nothing was read since the summary was made, for the whole range was latched.
+            assert!(read_floor >= leading.reads.summary(), "I11: a split's summary covers what was read");
+        }
         let right = RangeState { descriptor: right, read_floor, receipt_floor: self.state.receipt_floor };
         self.state.descriptor = left;
         state::put_state(batch, &self.state);
