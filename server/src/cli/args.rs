@@ -66,6 +66,9 @@ pub struct StartArgs {
     /// The greatest error of this machine's wall clock, such as 1ms or 250us. Nodes on one host share a clock and need none.
     #[arg(long, default_value = "250ms", value_name = "DURATION", value_parser = parse_duration)]
     pub clock_max_error: Duration,
+    /// How long idempotency keys are kept, with the results of their transactions. The same on all nodes, if nobody is to be surprised.
+    #[arg(long, default_value = "24h", value_name = "DURATION", value_parser = parse_duration)]
+    pub idempotency_retention: Duration,
 }
 
 #[derive(Debug, clap::Args)]
