@@ -235,6 +235,9 @@ impl Statement {
         outlet: &Outlet<T, impl Fn(Response) -> Option<T>>,
     ) -> Result<(), Error> {
         let prepared = prepare_one(session, &self.execute.sql, &[]).await?;
+        if self.execute.begin {
+            session.begin().await?;
+        }
         let params = parameters(self.execute.params, &prepared.parameters)?;
         let has_rows = !prepared.columns.is_empty();
         let batch_rows_max = match self.execute.batch_rows_max {

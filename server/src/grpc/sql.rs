@@ -91,6 +91,7 @@ async fn execute_once(
         params: request.params,
         batch_rows_max: 0,
         idempotency_key: request.idempotency_key,
+        begin: false,
     };
     let statement = Statement { execute, started: kv.monotonic() };
     let outlet = Outlet { answers, wrap: execute_response };

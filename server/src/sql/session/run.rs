@@ -29,6 +29,19 @@ impl Session {
         Ok(Rows::new(self, outcome))
     }
 
+    /// Opens a transaction block with the session's defaults.
+    ///
+    /// # Errors
+    /// `25001` inside of one, which has failed then; those of the key-value layer.
+    pub async fn begin(&mut self) -> Result<()> {
+        self.settle();
+        if !matches!(self.state, State::Idle) {
+            self.fail();
+            return Err(Error::new(state::ACTIVE_TRANSACTION, "there is already a transaction in progress"));
+        }
+        self.begin_explicit(TransactionModes::default()).await.map(drop)
+    }
+
     /// Runs a statement; outside of a transaction, in one of the given extent.
     pub(super) async fn execute_as(
         &mut self,
