@@ -332,8 +332,8 @@ impl Canceller {
 /// a table where it is split already changes nothing.
 fn effect_of(sql: &str, status: TransactionStatus) -> Option<String> {
     const REPEATABLE: [&str; 14] = [
-        "SELECT", "SHOW", "VALUES", "TABLE", "BEGIN", "START", "SET", "RESET", "DISCARD", "ROLLBACK", "ABORT", "EXPLAIN",
-        "DESCRIBE", "ALTER",
+        "SELECT", "SHOW", "VALUES", "TABLE", "BEGIN", "START", "SET", "RESET", "DISCARD", "ROLLBACK", "ABORT",
+        "EXPLAIN", "DESCRIBE", "ALTER",
     ];
     let word = first_word(sql);
     let commits = matches!(word.as_str(), "COMMIT" | "END");

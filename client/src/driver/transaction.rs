@@ -106,7 +106,9 @@ impl Transaction {
     pub async fn commit(mut self) -> Result<Committed> {
         let completion = match self.session.execute("COMMIT", &[]).await {
             Ok(completion) => completion,
-            Err(error) if self.has_key && error.transaction_id().is_none() && error.kind() == ErrorKind::OutcomeUnknown => {
+            Err(error)
+                if self.has_key && error.transaction_id().is_none() && error.kind() == ErrorKind::OutcomeUnknown =>
+            {
                 return Err(not_recorded());
             }
             Err(error) => {

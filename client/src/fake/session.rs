@@ -192,7 +192,9 @@ impl Session {
             },
             ["SELECT", "conflict"] => failure("40001", "run it again", "wounded"),
             ["SELECT", "vanish"] | ["DELETE", "vanish"] => Outcome::Vanish,
-            ["INSERT" | "UPDATE", ..] if std::mem::take(&mut *self.bank.lose_statement.lock().unwrap()) => Outcome::Vanish,
+            ["INSERT" | "UPDATE", ..] if std::mem::take(&mut *self.bank.lose_statement.lock().unwrap()) => {
+                Outcome::Vanish
+            }
             [first, ..] if matches!(*first, "SELECT" | "INSERT" | "UPDATE") => self.access(words, execute),
             [first, ..] => {
                 let Outcome::Failed(mut failure) =

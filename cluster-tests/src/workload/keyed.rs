@@ -53,15 +53,17 @@ pub struct Keyed {
 
 fn open(db: &Db) -> Arc<Sql> {
     // So that walks over the keys begin now and then, and never find one old enough.
-    let limits = Limits {
-        idempotency_retention: Duration::from_secs(120),
-        idempotency_page_rows: 5,
-        ..Limits::default()
-    };
+    let limits =
+        Limits { idempotency_retention: Duration::from_secs(120), idempotency_page_rows: 5, ..Limits::default() };
     Sql::new(Arc::new(db.clone()), limits)
 }
 
-async fn run(session: &mut Session, text: &str, params: &[i64], key: &str) -> Result<(Vec<Vec<Datum>>, Completion), sql::Error> {
+async fn run(
+    session: &mut Session,
+    text: &str,
+    params: &[i64],
+    key: &str,
+) -> Result<(Vec<Vec<Datum>>, Completion), sql::Error> {
     let statement = session.parse(text)?.into_iter().next().expect("there is a statement");
     let prepared = session.prepare(&statement, &[]).await?;
     let params = params.iter().map(|p| Datum::Int8(*p)).collect();
@@ -194,7 +196,8 @@ impl Keyed {
 
     async fn load_tables(db: &Db) -> Result<(), sql::Error> {
         let mut session = sql_bank::session(&open(db));
-        sql_bank::run(&mut session, "CREATE TABLE IF NOT EXISTS counters (id INT8 PRIMARY KEY, n INT8 NOT NULL)", &[]).await?;
+        sql_bank::run(&mut session, "CREATE TABLE IF NOT EXISTS counters (id INT8 PRIMARY KEY, n INT8 NOT NULL)", &[])
+            .await?;
         let rows: Vec<String> = (0..COUNTERS).map(|id| format!("({id}, 0)")).collect();
         let text = format!("INSERT INTO counters VALUES {} ON CONFLICT DO NOTHING", rows.join(", "));
         sql_bank::run(&mut session, &text, &[]).await.map(drop)
@@ -285,12 +288,7 @@ impl Workload for Keyed {
     }
 
     fn tally(&self) -> Tally {
-        self.with(|h| Tally {
-            committed: h.done.len(),
-            unknown: h.unknown,
-            audits: h.replays,
-            retries: h.retries,
-        })
+        self.with(|h| Tally { committed: h.done.len(), unknown: h.unknown, audits: h.replays, retries: h.retries })
     }
 }
 

@@ -257,7 +257,10 @@ async fn work_under_an_idempotency_key_is_done_once() {
     let balance: i64 = db.query_one("SELECT balance FROM accounts WHERE id = 1", &[]).await.unwrap().get(0).unwrap();
     assert_eq!(balance, 3070);
     let other = db.with_idempotency_key("order-17").execute("DELETE FROM accounts", &[]).await.unwrap_err();
-    assert_eq!((other.sqlstate(), other.reason(), other.kind()), ("55000", Some("idempotency_key_reused"), ErrorKind::Refused));
+    assert_eq!(
+        (other.sqlstate(), other.reason(), other.kind()),
+        ("55000", Some("idempotency_key_reused"), ErrorKind::Refused)
+    );
     assert!(other.detail().is_some_and(|detail| detail.contains("Number 1")), "{other:?}");
 }
 
@@ -298,4 +301,36 @@ async fn a_call_of_one_statement_may_have_a_key() {
     let refused = client.execute(request).await.unwrap().into_inner().message().await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     assert_eq!(refused.get_details_error_info().unwrap().reason, "IDEMPOTENCY_KEY_REUSED");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_over_keys_may_have_an_idempotency_key() {
+    let node = Node::start().await;
+    let keys = node.client().await.key_range();
+    for _ in 0..2 {
+        let once = keys.with_idempotency_key("over keys");
+        let before = once
+            .transact(TransactionOptions::default(), async |mut tx| {
+                let before = tx.get(&[b"a"], true).await?.remove(0);
+                let page = tx.scan(b"", b"", 10, false).await?;
+                let more = [before.clone().unwrap_or_default(), b"x".to_vec()].concat();
+                tx.put(&[(b"a", &more)]).await?;
+                Ok((before, page.rows.len()))
+            })
+            .await
+            .unwrap();
+        assert_eq!(before, (None, 0));
+        assert_eq!(keys.get(&[b"a"]).await.unwrap(), [Some(b"x".to_vec())]);
+    }
+    let put = keys.with_idempotency_key("put");
+    let first = put.put(&[(b"b", b"1")]).await.unwrap();
+    keys.put(&[(b"b", b"2")]).await.unwrap();
+    assert_eq!(put.put(&[(b"b", b"1")]).await.unwrap(), first);
+    assert_eq!(keys.get(&[b"b"]).await.unwrap(), [Some(b"2".to_vec())]);
+    assert_eq!(put.delete(&[b"b"]).await.unwrap_err().reason(), Some("IDEMPOTENCY_KEY_REUSED"));
+    // Half of the first run, and a transaction that cannot write.
+    let half = keys.with_idempotency_key("over keys").begin(TransactionOptions::default()).await.unwrap();
+    assert_eq!(half.commit().await.unwrap_err().sqlstate(), "55000");
+    let reading = put.begin(TransactionOptions::read_only()).await.err().unwrap();
+    assert_eq!(reading.sqlstate(), "22023");
 }

@@ -67,8 +67,9 @@ impl Collector {
         let mut txn = self.kv.begin(BeginOptions::default()).await?;
         let now = txn.read_timestamp();
         let walk = match txn.get(&[walk_key()], Lock::None).await?.pop().flatten() {
-            Some(bytes) => codec::decode("the walk over idempotency keys", &bytes)
-                .map_err(|e| Error::Corrupt(e.to_string()))?,
+            Some(bytes) => {
+                codec::decode("the walk over idempotency keys", &bytes).map_err(|e| Error::Corrupt(e.to_string()))?
+            }
             None => Walk::default(),
         };
         if walk.next.is_none() && now.since(walk.ended) < self.limits.retention / WALKS {

@@ -1,10 +1,10 @@
 //! A transaction under a key: recording what it does, or replaying what was done.
 
 use minicbor::bytes::ByteVec;
-use proto::transaction::TxnAddress;
+use proto::transaction::{TxnAddress, TxnOutcome};
 use proto::{Timestamp, codec};
 
-use super::super::api::{Lock, Transaction};
+use super::super::api::{CommitTimings, Committed, Kv, Lock, Transaction};
 use super::super::error::Error;
 use super::fingerprint::Fingerprint;
 use super::key::IdempotencyKey;
@@ -19,8 +19,16 @@ pub struct Guard {
 
 #[derive(Debug)]
 enum Phase {
-    Recording { steps: Vec<Step>, answer_bytes: usize },
-    Replaying { first: Record, done: usize },
+    /// `overflows` says that an answer was too large to be kept.
+    Recording {
+        steps: Vec<Step>,
+        answer_bytes: usize,
+        overflows: Option<Error>,
+    },
+    Replaying {
+        first: Record,
+        done: usize,
+    },
 }
 
 impl Guard {
@@ -32,7 +40,7 @@ impl Guard {
         let found = txn.get(&[key.row()], Lock::None).await?.pop().flatten();
         let phase = match found {
             Some(bytes) => Phase::Replaying { first: Record::decode(&bytes)?, done: 0 },
-            None => Phase::Recording { steps: Vec::new(), answer_bytes: 0 },
+            None => Phase::Recording { steps: Vec::new(), answer_bytes: 0, overflows: None },
         };
         Ok(Guard { key, phase })
     }
@@ -71,10 +79,12 @@ impl Guard {
     /// # Errors
     /// [`Error::Limit`] when all answers together have more than `bytes_max` bytes.
     pub fn record(&mut self, request: Fingerprint, answer: Vec<u8>, bytes_max: usize) -> Result<(), Error> {
-        let Phase::Recording { steps, answer_bytes } = &mut self.phase else { return Ok(()) };
+        let Phase::Recording { steps, answer_bytes, overflows } = &mut self.phase else { return Ok(()) };
         *answer_bytes += answer.len();
         if *answer_bytes > bytes_max {
-            return Err(too_large(&self.key, bytes_max));
+            let error = too_large(&self.key, bytes_max);
+            *overflows = Some(error.clone());
+            return Err(error);
         }
         steps.push(Step { request, answer: ByteVec::from(answer) });
         Ok(())
@@ -83,9 +93,12 @@ impl Guard {
     /// Buffers the row, after the transaction's last request and before its commit. `now` is when it is made.
     ///
     /// # Errors
-    /// Those of [`Transaction::put`].
+    /// Those of [`Transaction::put`]; [`Error::Limit`] if an answer could not be kept.
     pub fn seal(&mut self, txn: &mut dyn Transaction, now: Timestamp) -> Result<(), Error> {
-        let Phase::Recording { steps, .. } = &mut self.phase else { return Ok(()) };
+        let Phase::Recording { steps, overflows, .. } = &mut self.phase else { return Ok(()) };
+        if let Some(error) = overflows {
+            return Err(error.clone());
+        }
         let row = self.key.row();
         // The row names the transaction's anchor, which is the first key that it writes; it may be this one.
         if txn.address().is_none() {
@@ -98,16 +111,29 @@ impl Guard {
         txn.put(row, codec::encode(&record))
     }
 
-    /// Ends a replay: what the first run was.
+    /// Ends the transaction's requests. A recording has its row buffered, and is then to be committed (`None`). A replay is over: it has nothing to
+    /// commit, and is answered as its first run was.
     ///
     /// # Errors
-    /// [`Error::KeyReused`] if not all of its requests were repeated.
-    pub fn finish(&self) -> Result<Option<TxnAddress>, Error> {
-        match &self.phase {
-            Phase::Replaying { first, done } if *done < first.steps.len() => {
-                Err(reuse(&self.key, first, Difference::Fewer { had: first.steps.len(), given: *done }))
-            }
-            _ => Ok(self.first()),
+    /// [`Error::KeyReused`] if not all requests of the first run were repeated; [`Error::Limit`] if an answer could not be kept; those of
+    /// [`Transaction::put`] and [`Kv::outcome`].
+    pub async fn end(&mut self, txn: &mut dyn Transaction, kv: &dyn Kv) -> Result<Option<Committed>, Error> {
+        let (first, done) = match &self.phase {
+            Phase::Recording { .. } => return self.seal(txn, kv.clock().hlc).map(|()| None),
+            Phase::Replaying { first, done } => (first, *done),
+        };
+        // Whatever is said now tells of the row.
+        txn.rollback().await;
+        if done < first.steps.len() {
+            return Err(reuse(&self.key, first, Difference::Fewer { had: first.steps.len(), given: done }));
+        }
+        match kv.outcome(&first.address()).await? {
+            TxnOutcome::Committed(timestamp) => Ok(Some(Committed { timestamp, timings: CommitTimings::default() })),
+            TxnOutcome::Aborted => Err(Error::Corrupt(format!(
+                "transaction {} is recorded under idempotency key \"{}\", but has not committed",
+                first.address(),
+                self.key
+            ))),
         }
     }
 }

@@ -74,7 +74,7 @@ mod tests {
         assert!(rows().contains(&row("order-17")) && rows().contains(&row("\u{10ffff}")));
         assert_eq!(shown(&row("order-17")), "order-17");
         // The layout of rows on disk.
-        assert_eq!(row("order-17").0, [b"\x06\x8d\x05".as_slice(), b"order-17"].concat());
+        assert_eq!(row("order-17").0, [b"\x06\xe9\xa9".as_slice(), b"order-17"].concat());
         assert_ne!(row("order-17").0[1..3], row("order-18").0[1..3]);
     }
 }

@@ -7,7 +7,7 @@
 //! The key is a row, written by the very transaction that it guards:
 //!
 //! ```text
-//! 06  first two bytes of SHA-256(key)  key      a Record: whose it is, when, and for each request its fingerprint and its answer
+//! 06  two bytes of the key's hash  key      a Record: whose it is, when, and for each request its fingerprint and its answer
 //! ```
 //!
 //! * A run reads the row before anything else. If there is none it *records*: each request's [`Fingerprint`] and answer are kept, and the row
@@ -18,10 +18,10 @@
 //! ```text
 //!                    no row                          request, answer
 //!   Guard::open ───────────────► recording ◄──────────────────────────┐
-//!        │                           └────────────────────────────────┘ ──► seal: the row is buffered, the transaction commits
+//!        │                           └────────────────────────────────┘ ──► end: the row is buffered, the transaction commits
 //!        │ a row                          request
 //!        └─────────────────────► replaying ◄──────────┐
-//!                                    └────────────────┘ ──► finish: the first run's address
+//!                                    └────────────────┘ ──► end: the first run's commit
 //! ```
 //!
 //! **K1** Two runs of one key never both commit. Each has read the row as absent and writes it, so whichever is serialized second has read

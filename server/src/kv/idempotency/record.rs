@@ -96,11 +96,19 @@ mod tests {
     #[test]
     fn a_record_lies_on_disk_as_it_always_has() {
         let step = Step { request: Fingerprint::of(&[b"SELECT 1"]), answer: ByteVec::from(vec![7]) };
-        let record =
-            Record { txn: TxnId(1), start: Timestamp(2), anchor: Key::from("k"), made: Timestamp(3), steps: vec![step] };
+        let record = Record {
+            txn: TxnId(1),
+            start: Timestamp(2),
+            anchor: Key::from("k"),
+            made: Timestamp(3),
+            steps: vec![step],
+        };
         let bytes = codec::encode(&record);
         let shown: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(shown, "");
+        assert_eq!(
+            shown,
+            "85500000000000000000000000000000000102416b038182582081d68d7230ba0d375d2ce10a1112fbfc3163c0fe113b46413d9319771de0d1cf4107"
+        );
         assert_eq!(Record::decode(&bytes), Ok(record));
         assert!(matches!(Record::decode(&bytes[1..]), Err(Error::Corrupt(_))));
     }

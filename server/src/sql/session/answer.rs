@@ -43,8 +43,7 @@ impl Answer {
     /// # Errors
     /// `XX001` for damaged bytes; `0A000` if the columns are others now, as those of a table that was dropped and created anew.
     pub fn decode(bytes: &[u8], columns: &[Column]) -> Result<Outcome> {
-        let answer: Answer =
-            codec::decode("a kept answer", bytes).map_err(|e| Error::corrupt(e.to_string()))?;
+        let answer: Answer = codec::decode("a kept answer", bytes).map_err(|e| Error::corrupt(e.to_string()))?;
         if answer.columns != named(columns) {
             let message = "the columns of this statement have changed since it was run under its idempotency key";
             return Err(Error::new(state::FEATURE_NOT_SUPPORTED, message)

@@ -10,7 +10,6 @@
 //! `SHOW` and what plans nothing on rows (`SET`, `EXPLAIN`) is not a part of the request: it is neither kept nor compared. Nor is
 //! `ALTER TABLE ... SPLIT AT`, which is no transaction, and can be repeated as it is.
 
-use proto::transaction::TxnOutcome;
 use proto::{Datum, codec};
 
 use super::super::error::{Error, Result, state};
@@ -20,11 +19,10 @@ use super::super::plan::Plan;
 use super::super::variables::IDEMPOTENCY_KEY;
 use super::answer::Answer;
 use super::rows::Outcome;
-use super::transaction::{Active, Extent};
+use super::transaction::Extent;
 use super::{Prepared, Rows, Session, State};
 use crate::kv::idempotency::guard::too_large;
 use crate::kv::idempotency::{Fingerprint, Guard, IdempotencyKey};
-use crate::kv::{CommitTimings, Committed};
 
 /// How much more room a value may take in memory than where it is kept: the smallest one takes a byte there.
 const MEMORY_FACTOR: usize = 64;
@@ -139,12 +137,8 @@ impl Session {
                 return Err(too_large(guard.key(), bytes_max).into());
             }
             let Plan::Query(node) = &stream.planned.plan else { break };
-            let eval = EvalContext {
-                params: &stream.params,
-                now: active.now,
-                session: Some(&self.info),
-                kv: Some(&*sql.kv),
-            };
+            let eval =
+                EvalContext { params: &stream.params, now: active.now, session: Some(&self.info), kv: Some(&*sql.kv) };
             let mut cx = Context { txn: &mut *active.txn, eval, limits: &sql.limits };
             match exec::pull(node, &mut stream.state, &mut cx, sql.limits.batch_rows_max).await? {
                 Some(rows) => {
@@ -160,30 +154,6 @@ impl Session {
         }
         let answer = Answer::encode(outcome, &request.prepared.columns);
         Ok(guard.record(request.fingerprint(), answer, bytes_max)?)
-    }
-
-    /// Before a commit under a key: the transaction's row is buffered. A replay has nothing to commit: it is answered as its first run was.
-    pub(super) async fn seal(&mut self, active: &mut Active) -> Result<Option<Committed>> {
-        let Some(guard) = &mut active.guard else { return Ok(None) };
-        let first = match guard.finish() {
-            Ok(first) => first,
-            Err(error) => {
-                active.txn.reveal().await?;
-                return Err(error.into());
-            }
-        };
-        let Some(first) = first else {
-            guard.seal(&mut *active.txn, self.sql.kv.clock().hlc)?;
-            return Ok(None);
-        };
-        active.txn.rollback().await;
-        match self.sql.kv.outcome(&first).await? {
-            TxnOutcome::Committed(timestamp) => Ok(Some(Committed { timestamp, timings: CommitTimings::default() })),
-            TxnOutcome::Aborted => {
-                let message = format!("transaction {first} is recorded under idempotency key \"{}\", but has not committed", guard.key());
-                Err(Error::corrupt(message))
-            }
-        }
     }
 
     /// A transaction has committed under a key, which is used up.

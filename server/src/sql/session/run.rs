@@ -360,7 +360,11 @@ impl Session {
         let sql = self.sql.clone();
         let key = active.guard.as_ref().map(|guard| guard.key().clone());
         self.committing.store(true, Ordering::Relaxed);
-        let committed = match self.seal(&mut active).await {
+        let ended = match &mut active.guard {
+            Some(guard) => guard.end(&mut *active.txn, &*sql.kv).await.map_err(Error::from),
+            None => Ok(None),
+        };
+        let committed = match ended {
             Ok(None) => active.commit(&*sql.kv, &sql.catalog, &sql.limits).await,
             Ok(Some(first)) => Ok(first),
             Err(error) => Err(error),
