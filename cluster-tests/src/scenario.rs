@@ -7,11 +7,12 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use server::config::Knobs;
 use server::kv::{Db, Error};
+use txn::clock::Trust;
 
 use crate::check;
 use crate::sim::net::NetOptions;
 use crate::sim::rng::Rng;
-use crate::sim::{FaultPlan, Options, World};
+use crate::sim::{FaultPlan, Options, World, lead_clocks_astray};
 use crate::workload::append::Lists;
 use crate::workload::bank::{Bank, Layer};
 use crate::workload::{Tally, Workload};
@@ -59,6 +60,23 @@ pub fn draw(seed: u64, nodes: usize) -> Options {
     options
 }
 
+/// As [`draw`], with clocks that leave their bounds, so few at a time that a majority is right.
+pub fn draw_astray(seed: u64, nodes: usize) -> Options {
+    let mut options = draw(seed, nodes);
+    let mut rng = Rng::new(seed, "astray");
+    lead_clocks_astray(&mut options.faults, &mut rng, nodes, (nodes - 1) / 2, 17 * SECOND);
+    options
+}
+
+/// As [`draw`], with clocks of which nobody asks anything.
+pub fn draw_untrusted(seed: u64, nodes: usize) -> Options {
+    let mut options = draw(seed, nodes);
+    options.trust = Trust::Untrusted;
+    let mut rng = Rng::new(seed, "untrusted");
+    lead_clocks_astray(&mut options.faults, &mut rng, nodes, nodes, 17 * SECOND);
+    options
+}
+
 /// Runs the bank, through keys or through SQL as the seed says.
 pub fn run_bank(options: Options) -> Verdict {
     let layer = if Rng::new(options.seed, "layer").one_in(2) { Layer::Sql } else { Layer::Keys };
@@ -72,6 +90,12 @@ pub fn run_append(options: Options) -> Verdict {
 
 /// Runs a workload: loads it, lets it work under faults, heals everything, and judges.
 pub fn run(options: Options, workload: &impl Workload) -> Verdict {
+    let real_time = options.trust == Trust::Bounded;
+    run_and_ask(options, workload, real_time)
+}
+
+/// As [`run`]; says whether real-time order is asked for, whatever the cluster promises.
+pub fn run_and_ask(options: Options, workload: &impl Workload, real_time: bool) -> Verdict {
     let opened = Rc::new(Cell::new(false));
     let mut world = open_world(options, workload, &opened);
     if let Err(why) = load(&mut world, workload) {
@@ -95,7 +119,7 @@ pub fn run(options: Options, workload: &impl Workload) -> Verdict {
     // Liveness: with all faults gone everything must finish.
     let until = world.now() + 12 * SECOND;
     world.run_until(until, |_| false);
-    let violations = judge(&mut world, workload);
+    let violations = judge(&mut world, workload, real_time);
     verdict(&world, workload, violations)
 }
 
@@ -124,7 +148,7 @@ fn load(world: &mut World, workload: &impl Workload) -> Result<(), String> {
 }
 
 /// Asks the healed cluster for everything, and says what is wrong.
-fn judge(world: &mut World, workload: &impl Workload) -> Vec<String> {
+fn judge(world: &mut World, workload: &impl Workload, real_time: bool) -> Vec<String> {
     let mut violations = Vec::new();
     if let Err(why) = ask(world, 20 * SECOND, |db| workload.finish(db)) {
         violations.push(format!("after all faults the cluster does not answer: {why}"));
@@ -132,7 +156,7 @@ fn judge(world: &mut World, workload: &impl Workload) -> Vec<String> {
     let until = world.now() + 3 * SECOND;
     world.run_until(until, |_| false);
     violations.extend(check::replicas::violations(world));
-    violations.extend(workload.judge());
+    violations.extend(workload.judge(real_time));
     violations
 }
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use cluster_tests::scenario::{Verdict, draw, run, run_bank};
+use cluster_tests::scenario::{Verdict, draw, draw_astray, draw_untrusted, run, run_bank};
 use cluster_tests::shrink::shrink;
 use cluster_tests::sim::{Fault, FaultPlan, Options};
 use cluster_tests::workload::append::Lists;
@@ -33,6 +33,9 @@ struct Args {
     /// Only faults of these kinds, separated by commas; each seed still draws its own mix. All of them if not given.
     #[arg(long, value_enum, value_delimiter = ',')]
     faults: Option<Vec<Kind>>,
+    /// How wrong clocks go, and whether the cluster believes in their bounds.
+    #[arg(long, value_enum, default_value = "inside")]
+    clocks: Clocks,
     /// Of a seed that fails: find the faults that it needs.
     #[arg(long)]
     shrink: bool,
@@ -49,6 +52,16 @@ enum Work {
     Append,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Clocks {
+    /// Inside their bounds.
+    Inside,
+    /// Some leave their bounds, never a majority at once: they must harm nobody.
+    Astray,
+    /// All may be anywhere, and the cluster runs with --clocks untrusted: no real-time order is asked for.
+    Untrusted,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
     /// No faults but those of the network: losses, duplicates, delays.
@@ -59,6 +72,8 @@ enum Kind {
     Pause,
     DiskStall,
     ClockJump,
+    /// With --clocks astray or untrusted only.
+    ClockAstray,
     Split,
     Flush,
 }
@@ -72,6 +87,7 @@ impl Kind {
             Fault::Pause { .. } => Kind::Pause,
             Fault::DiskStall { .. } => Kind::DiskStall,
             Fault::ClockJump { .. } => Kind::ClockJump,
+            Fault::ClockAstray { .. } => Kind::ClockAstray,
             Fault::Split { .. } => Kind::Split,
             Fault::Flush { .. } => Kind::Flush,
         }
@@ -80,7 +96,12 @@ impl Kind {
 
 impl Args {
     fn options(&self, seed: u64) -> Options {
-        let mut options = draw(seed, usize::from(self.nodes));
+        let nodes = usize::from(self.nodes);
+        let mut options = match self.clocks {
+            Clocks::Inside => draw(seed, nodes),
+            Clocks::Astray => draw_astray(seed, nodes),
+            Clocks::Untrusted => draw_untrusted(seed, nodes),
+        };
         if let Some(kinds) = &self.faults {
             options.faults.0.retain(|(_, fault)| kinds.contains(&Kind::of(fault)));
         }

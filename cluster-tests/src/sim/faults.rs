@@ -17,6 +17,8 @@ pub enum Fault {
     DiskStall { node: usize, for_ns: u64 },
     /// The wall clock jumps to another error inside the bound.
     ClockJump { node: usize, to_ppm_of_bound: i64 },
+    /// The wall clock leaves its bound, by so many milliseconds, and comes back later.
+    ClockAstray { node: usize, by_ms: i64, for_ns: u64 },
     /// The first range with a boundary to spare is split.
     Split { key: u64 },
     /// The engine is flushed and the log cut.
@@ -47,6 +49,27 @@ impl FaultPlan {
         }
         FaultPlan(plan)
     }
+}
+
+/// Adds clocks that leave their bounds, by anything from a millisecond to years. No more than `at_once` of them at a time.
+pub fn lead_clocks_astray(plan: &mut FaultPlan, rng: &mut Rng, nodes: usize, at_once: usize, to_ns: u64) {
+    for _ in 0..at_once {
+        // One after the other, so that each of these strands leads one clock astray at a time.
+        let mut at = 0;
+        loop {
+            at += rng.between(SECOND / 10, 4 * SECOND);
+            let for_ns = rng.between(SECOND / 10, 5 * SECOND);
+            if at + for_ns >= to_ns {
+                break;
+            }
+            let magnitude = 1 << rng.between(0, 38);
+            let by_ms = if rng.one_in(2) { magnitude } else { -magnitude };
+            let node = rng.below(nodes as u64) as usize;
+            plan.0.push((at, Fault::ClockAstray { node, by_ms, for_ns }));
+            at += for_ns;
+        }
+    }
+    plan.0.sort_by_key(|(at, _)| *at);
 }
 
 impl Fault {

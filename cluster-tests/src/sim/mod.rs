@@ -19,5 +19,5 @@ pub mod node;
 pub mod faults;
 pub mod world;
 
-pub use faults::{Fault, FaultPlan};
+pub use faults::{Fault, FaultPlan, lead_clocks_astray};
 pub use world::{Options, Planted, World};

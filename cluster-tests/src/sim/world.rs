@@ -8,9 +8,11 @@ use futures::future::BoxFuture;
 use proto::message::{Body, Envelope};
 use proto::{NodeId, codec};
 use server::config::Knobs;
-use server::env::Clock;
+use server::env::Env;
 use server::kv::{Db, Error};
 use server::store::{Effect, Event};
+
+use txn::clock::Trust;
 
 use super::env::Shared;
 use super::executor::Executor;
@@ -27,6 +29,7 @@ pub struct Options {
     pub knobs: Knobs,
     /// The bound on clock errors; each clock errs by as much as it likes inside it.
     pub max_error: Duration,
+    pub trust: Trust,
     pub net: NetOptions,
     /// Strikes once [`World::unleash`] says so.
     pub faults: FaultPlan,
@@ -53,6 +56,7 @@ impl Options {
             nodes,
             knobs: Knobs::default(),
             max_error: Duration::ZERO,
+            trust: Trust::Bounded,
             net: NetOptions::calm(),
             faults: FaultPlan::default(),
             sync_min: 100_000,
@@ -98,6 +102,10 @@ enum Happening {
     Heal {
         from: usize,
         to: usize,
+    },
+    /// A clock that was astray is right again.
+    ClockRight {
+        node: usize,
     },
     Fault(Fault),
 }
@@ -153,6 +161,7 @@ impl World {
             seed,
             knobs: Arc::new(options.knobs.clone()),
             max_error: options.max_error,
+            trust: options.trust,
             first_window: options.planted.longer_window,
         };
         let mut world = World {
@@ -301,7 +310,7 @@ impl World {
 
     fn send(&mut self, from: usize, to: NodeId, body: Body) {
         let Some(process) = &self.nodes[from].process else { return };
-        let envelope = Envelope { from: self.nodes[from].id, hlc: process.env.reading(), body };
+        let envelope = Envelope { from: self.nodes[from].id, hlc: process.env.clock().reading(), body };
         let bytes = codec::encode(&envelope);
         let to = to.0 as usize - 1;
         for after in self.net.deliveries(from, to) {
@@ -341,6 +350,7 @@ impl World {
             }
             Happening::Restart { node } if self.nodes[node].process.is_none() => self.start(node),
             Happening::Heal { from, to } => self.net.set_cut(from, to, false),
+            Happening::ClockRight { node } => self.draw_offset(node),
             Happening::Fault(fault) => self.strike(fault),
             // Of an earlier life.
             _ => {}
@@ -352,7 +362,7 @@ impl World {
         let envelope: Envelope = codec::decode("an envelope", bytes).expect("messages arrive as sent");
         process.db.heard_of(envelope.from);
         if let Body::Response { id, response } = envelope.body {
-            if process.env.adopt(envelope.hlc).is_ok() {
+            if process.env.clock().adopt(envelope.hlc).is_ok() {
                 process.db.deliver(id, response);
             }
             return;
@@ -421,6 +431,11 @@ impl World {
                 let offset = (i128::from(bound) * i128::from(to_ppm_of_bound) / 1_000_000) as i64;
                 *self.nodes[node].offset.lock().expect("no holder of this lock panics") = offset;
             }
+            Fault::ClockAstray { node, by_ms, for_ns } => {
+                *self.nodes[node].offset.lock().expect("no holder of this lock panics") =
+                    by_ms.saturating_mul(1_000_000);
+                self.schedule(for_ns, Happening::ClockRight { node });
+            }
             Fault::Split { key } => self.split(key),
             Fault::Flush { node } => {
                 let mut effects = Vec::new();
@@ -477,6 +492,7 @@ impl World {
         for node in 0..self.nodes.len() {
             self.nodes[node].stalled_until = now;
             self.nodes[node].paused_until = now;
+            self.draw_offset(node);
             if self.nodes[node].process.is_none() {
                 self.start(node);
             }

@@ -16,6 +16,9 @@ use server::kv::{BeginOptions, Db, Error, Kv, Lock, Transaction};
 
 use super::{Tally, Workload, scan_all};
 use crate::check;
+use crate::check::anomaly::Anomaly;
+use crate::check::commit_order::Reason;
+use crate::check::graph::Order;
 use crate::check::history::{Found, History, Kind, Micro};
 use crate::check::mvcc::{self, Ending, Read};
 
@@ -332,7 +335,7 @@ impl Workload for Lists {
         Box::pin(async move { lists.read_everything(&db).await })
     }
 
-    fn judge(&self) -> Vec<String> {
+    fn judge(&self, real_time: bool) -> Vec<String> {
         let (mut transactions, history) = self.with(|record| {
             let open = record.open.values().cloned();
             (record.transactions.iter().cloned().chain(open).collect::<Vec<_>>(), record.history.clone())
@@ -341,8 +344,13 @@ impl Workload for Lists {
         let mut found: Vec<String> = self
             .with(|record| record.surprises.iter().map(|s| format!("an error that no fault explains: {s}")).collect());
         let judged = check::append::judge(&history);
-        found.extend(brief(&judged.anomalies));
-        found.extend(brief(&check::commit_order::judge(&judged)));
+        let asked = |a: &&Anomaly| real_time || a.cycle.as_ref().is_none_or(|cycle| cycle.order != Order::RealTime);
+        let anomalies: Vec<_> = judged.anomalies.iter().filter(asked).collect();
+        found.extend(brief(&anomalies));
+        let in_time = |reason| real_time || reason != Reason::RealTime;
+        let out_of_order = check::commit_order::judge(&judged);
+        let out_of_order: Vec<_> = out_of_order.iter().filter(|violation| in_time(violation.reason)).collect();
+        found.extend(brief(&out_of_order));
         found.extend(brief(&mvcc::judge(&transactions)));
         found
     }

@@ -27,7 +27,8 @@ pub trait Workload: Clone + Send + Sync + 'static {
     fn finish(&self, db: Db) -> BoxFuture<'static, Result<(), Error>>;
 
     /// What is wrong with what the clients remember, in sentences; empty if nothing is.
-    fn judge(&self) -> Vec<String>;
+    /// What is wrong with what the clients saw. Real-time order is only asked for where clocks are trusted.
+    fn judge(&self, real_time: bool) -> Vec<String>;
 
     fn tally(&self) -> Tally;
 }

@@ -14,6 +14,17 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
 
 /// Runs a scenario over seeds, and fails with those that found something. `test` is the name of the test file.
 pub fn run(test: &str, nodes: usize, default: u64, scenario: impl Fn(Options) -> Verdict) {
+    run_drawn(test, nodes, default, draw, scenario);
+}
+
+/// As [`run`], with another way to draw a seed's options.
+pub fn run_drawn(
+    test: &str,
+    nodes: usize,
+    default: u64,
+    draw: impl Fn(u64, usize) -> Options,
+    scenario: impl Fn(Options) -> Verdict,
+) {
     let mut failed = Vec::new();
     let (mut committed, mut recoveries, mut simulated) = (0, 0, std::time::Duration::ZERO);
     let began = std::time::Instant::now();
