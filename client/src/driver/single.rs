@@ -14,7 +14,7 @@ use super::error::{Error, ErrorKind, Result};
 use super::outcome;
 use super::pool::{Pool, PooledSession};
 use super::retry::Attempts;
-use super::rows::{Completion, Row};
+use super::rows::{Completion, Row, ServerTimings, TransactionStatus};
 use super::session::{Extras, may_write};
 
 /// A statement, and the idempotency key that it is run under.
@@ -54,17 +54,24 @@ impl Single<'_> {
         let (rows, completion) = match result {
             Ok(done) => done,
             Err(error) => {
-                // If this fails the session has ended, and with it the transaction.
-                let _ = session.execute("ROLLBACK", &[]).await;
+                if session.transaction_status() != TransactionStatus::Idle {
+                    // If this fails the session has ended, and with it the transaction.
+                    let _ = session.execute("ROLLBACK", &[]).await;
+                }
                 return Err(error);
             }
         };
         let has_written = session.transaction_id().is_some();
         let timestamp = match session.execute("COMMIT", &[]).await {
             Ok(done) => {
-                let (commit_timestamp, timings) = (done.commit_timestamp, done.timings);
-                let transaction_status = done.transaction_status;
-                return Ok((rows, Completion { commit_timestamp, timings, transaction_status, ..completion }));
+                let total = completion.timings.total + done.timings.total;
+                let done = Completion {
+                    commit_timestamp: done.commit_timestamp,
+                    timings: ServerTimings { total, ..done.timings },
+                    transaction_status: done.transaction_status,
+                    ..completion
+                };
+                return Ok((rows, done));
             }
             Err(error) if error.kind() != ErrorKind::OutcomeUnknown || has_written => {
                 outcome::settle(&session.pool(), error).await?
@@ -74,7 +81,7 @@ impl Single<'_> {
             Err(_) => 0,
         };
         let commit_timestamp = Some(timestamp).filter(|&t| t > 0);
-        Ok((rows, Completion { commit_timestamp, transaction_status: Default::default(), ..completion }))
+        Ok((rows, Completion { commit_timestamp, transaction_status: TransactionStatus::Idle, ..completion }))
     }
 }
 

@@ -55,6 +55,8 @@ impl Session {
     /// As [`Session::execute`]; `22023` for a key that is too long, `25001` for one that comes too late.
     pub async fn execute_with_key(&mut self, prepared: &Prepared, params: Vec<Datum>, key: &str) -> Result<Rows<'_>> {
         self.settle();
+        // A statement that was cancelled has left its own.
+        self.request_key = None;
         if !key.is_empty()
             && let Err(error) = self.take_key(key)
         {

@@ -25,8 +25,7 @@ impl Session {
     /// # Errors
     /// What the statement meets. A transaction has failed then.
     pub async fn execute(&mut self, prepared: &Prepared, params: Vec<Datum>) -> Result<Rows<'_>> {
-        let outcome = self.execute_as(prepared, params, Extent::Statement).await?;
-        Ok(Rows::new(self, outcome))
+        self.execute_with_key(prepared, params, "").await
     }
 
     /// Opens a transaction block with the session's defaults.

@@ -5,8 +5,8 @@
 
 use super::super::error::Result;
 use super::super::variables::IDEMPOTENCY_KEY;
+use super::Session;
 use super::rows::Outcome;
-use super::{Session, State};
 
 impl Session {
     /// Carries out `SET` and, without a value, `RESET`.
@@ -46,7 +46,6 @@ impl Session {
 
     /// A transaction block ends: what was set for it alone is as before.
     pub(super) fn end_local_settings(&mut self) {
-        debug_assert!(matches!(self.state, State::Idle));
         for (name, value) in std::mem::take(&mut self.before_local) {
             // The value was taken before.
             let _ = self.info.variables.set(&name, &value);
