@@ -272,7 +272,7 @@ async fn a_single_statement_may_have_a_key_too() {
     for run in 0..2 {
         let keyed = db.with_idempotency_key("add");
         assert_eq!(keyed.query_one(add, &[&5i64]).await.unwrap().get::<i64>(0).unwrap(), 105);
-        assert_eq!(keyed.run(add, &[&5i64]).await.unwrap().replayed, true, "{run}");
+        assert!(keyed.run(add, &[&5i64]).await.unwrap().replayed, "{run}");
         // The key does not stay with the session.
         db.execute("UPDATE accounts SET balance = balance WHERE id = 1", &[]).await.unwrap();
     }
