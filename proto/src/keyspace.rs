@@ -12,6 +12,8 @@ pub const CATALOG: u8 = 0x03;
 pub const TABLES: u8 = 0x04;
 /// Keys of applications that use the key-range API: the prefix, then the application's key.
 pub const APPLICATION: u8 = 0x05;
+/// Rows of applications' idempotency keys: the prefix, then two bytes of the key's hash, then the key.
+pub const IDEMPOTENCY: u8 = 0x06;
 
 /// The first key of a part of the key space.
 pub fn start_of(prefix: u8) -> Key {

@@ -59,6 +59,8 @@ pub struct Knobs {
     pub txn_bytes_max: usize,
     /// Requests of one gateway in flight past which more wait.
     pub requests_in_flight_max: usize,
+    /// How long idempotency keys are kept, with the results of their transactions.
+    pub idempotency_retention: Duration,
 }
 
 impl Default for Knobs {
@@ -89,6 +91,7 @@ impl Default for Knobs {
             request_deadline: Duration::from_secs(15),
             txn_bytes_max: 64 << 20,
             requests_in_flight_max: 10_000,
+            idempotency_retention: Duration::from_secs(24 * 3600),
         }
     }
 }

@@ -8,6 +8,9 @@
 //! ```text
 //! exec "SELECT $1" 1 x      runs a statement with parameters, given as text
 //! types "SELECT $1"         shows the types of parameters and columns
+//! keyed k "SELECT $1" 1     runs a statement that comes with an idempotency key
+//! keys                      lists the idempotency keys that are known
+//! collect                   lets the collector of idempotency keys do what is due
 //! block "A; B"              runs a query string as one block
 //! cancel "SELECT ..."       pulls one batch of a result and drops it
 //! ops                       shows the calls of the key-value layer since the last `ops`
@@ -26,7 +29,7 @@ use std::time::Duration;
 use futures::executor::block_on;
 use goldenscript::{Argument, Command, Context, Runner};
 use proto::{Datum, Key, Span, keyspace};
-use server::kv::RetryReason;
+use server::kv::{RetryReason, idempotency};
 use server::sql::testing::MemoryKv;
 use server::sql::{Completion, Error, Limits, Session, SessionOptions, Sql};
 
@@ -35,7 +38,13 @@ test_each_file::test_each_path! { in "./server/scripts/sql" as scripts => run }
 fn run(path: &std::path::Path) {
     let kv = MemoryKv::default();
     // Small batches and little memory, so that short scripts reach the edges.
-    let limits = Limits { batch_rows_max: 8, operator_bytes_max: 64 << 10, ..Limits::default() };
+    let limits = Limits {
+        batch_rows_max: 8,
+        operator_bytes_max: 64 << 10,
+        idempotency_bytes_max: 1 << 10,
+        idempotency_page_rows: 2,
+        ..Limits::default()
+    };
     let sql = Sql::new(Arc::new(kv.clone()), limits.clone());
     let other = Sql::new(Arc::new(kv.clone()), limits);
     let mut runner = SqlRunner { kv, sql, other, sessions: BTreeMap::new() };
@@ -65,7 +74,7 @@ impl SqlRunner {
         })
     }
 
-    fn execute(&mut self, context: &Context, text: &str, params: &[String]) -> Output {
+    fn execute(&mut self, context: &Context, text: &str, params: &[String], key: &str) -> Output {
         let session = self.session(context);
         block_on(async {
             let statements = session.parse(text).map_err(report)?;
@@ -76,13 +85,22 @@ impl SqlRunner {
                     if text == "NULL" { Ok(Datum::Null) } else { Datum::parse_text(*data_type, text) }
                 });
                 let values = values.collect::<Result<Vec<_>, _>>()?;
-                let rows = session.execute(&prepared, values).await.map_err(report)?;
+                let rows = session.execute_with_key(&prepared, values, key).await.map_err(report)?;
                 let (rows, completion) = rows.collect().await.map_err(report)?;
                 show_rows(&mut out, &rows);
                 show_completion(&mut out, &completion);
             }
             Ok(out)
         })
+    }
+
+    fn collect(&mut self) -> Output {
+        let (collector, pause) = (self.sql.key_collector(), Limits::default().idempotency_page_pause);
+        let mut pages = 1;
+        while block_on(collector.step())? == pause {
+            pages += 1;
+        }
+        Ok(format!("{pages} pages"))
     }
 
     fn types(&mut self, context: &Context, text: &str) -> Output {
@@ -151,6 +169,9 @@ fn show_rows(out: &mut String, rows: &[Vec<Datum>]) {
 
 fn show_completion(out: &mut String, completion: &Completion) {
     let _ = write!(out, "{}", completion.tag);
+    if completion.replayed {
+        out.push_str(" (replayed)");
+    }
     for (reason, count) in &completion.retries {
         let _ = write!(out, " (retried {count}: {})", reason.name());
     }
@@ -176,7 +197,13 @@ impl Runner for SqlRunner {
         let args: Vec<String> = command.args.iter().map(value).collect();
         let first = args.first().cloned().unwrap_or_default();
         match command.name.as_str() {
-            "exec" => self.execute(context, &first, &args[1..]),
+            "exec" => self.execute(context, &first, &args[1..], ""),
+            "keyed" => self.execute(context, &args[1], &args[2..], &first),
+            "keys" => {
+                let keys = self.kv.keys(&idempotency::key::rows());
+                Ok(keys.iter().map(|row| idempotency::key::shown(row) + "\n").collect())
+            }
+            "collect" => self.collect(),
             "types" => self.types(context, &first),
             "block" => self.block(context, &first),
             "cancel" => self.cancel(context, &first),
@@ -197,7 +224,7 @@ impl Runner for SqlRunner {
                 let span = Span::prefix(&Key(vec![keyspace::TABLES]));
                 Ok(self.kv.keys(&span).len().to_string())
             }
-            sql => self.execute(context, sql, &[]),
+            sql => self.execute(context, sql, &[], ""),
         }
     }
 }

@@ -8,8 +8,9 @@ use super::outcome::{self, Outcome};
 use super::pool::Pool;
 use super::retry::Attempts;
 use super::rows::{Completion, Row};
+use super::single::Single;
 use super::transaction::exactly_one;
-use super::{Admin, Config, KeyRange, Session, ToValue, Transacted, Transaction, TransactionOptions};
+use super::{Admin, Config, KeyRange, Keyed, Session, ToValue, Transacted, Transaction, TransactionOptions};
 
 /// A client of one cluster. Cheap to clone; clones share their sessions.
 #[derive(Clone)]
@@ -73,6 +74,18 @@ impl Client {
     pub async fn transact_with<T, F>(
         &self,
         options: TransactionOptions,
+        work: impl FnMut(Lent<Transaction>) -> F,
+    ) -> Result<Transacted<T>>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        self.transact_keyed(options, None, work).await
+    }
+
+    pub(super) async fn transact_keyed<T, F>(
+        &self,
+        options: TransactionOptions,
+        key: Option<&str>,
         mut work: impl FnMut(Lent<Transaction>) -> F,
     ) -> Result<Transacted<T>>
     where
@@ -80,7 +93,7 @@ impl Client {
     {
         let mut attempts = Attempts::new(self.pool.config.retry);
         loop {
-            let error = match self.begin_with(options).await {
+            let error = match self.begin_keyed(options, key).await {
                 Err(error) => error,
                 Ok(transaction) => {
                     let (transaction, result) = lend_to(transaction, &mut work).await?;
@@ -108,7 +121,11 @@ impl Client {
 
     /// Opens a transaction.
     pub async fn begin_with(&self, options: TransactionOptions) -> Result<Transaction> {
-        Transaction::begin(self.pool.take().await?, options).await
+        self.begin_keyed(options, None).await
+    }
+
+    pub(super) async fn begin_keyed(&self, options: TransactionOptions, key: Option<&str>) -> Result<Transaction> {
+        Transaction::begin(self.pool.take().await?, options, key).await
     }
 
     /// Opens a session of the caller's own, outside the pool, on the next node in turn that can be reached.
@@ -135,20 +152,16 @@ impl Client {
         Admin::new(self.pool.clone())
     }
 
+    /// The same client for work that is to take effect once, even if it is run again: see [`Keyed`].
+    pub fn with_idempotency_key(&self, key: impl Into<String>) -> Keyed<'_> {
+        Keyed::new(self, key.into())
+    }
+
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
     async fn query_completed(&self, sql: &str, params: &[&dyn ToValue]) -> Result<(Vec<Row>, Completion)> {
-        let mut attempts = Attempts::new(self.pool.config.retry);
-        loop {
-            let error = match self.pool.take().await {
-                Err(error) => error,
-                Ok(mut session) => match session.query(sql, params).await {
-                    Ok(result) => return Ok(result),
-                    Err(error) => error,
-                },
-            };
-            if error.reason() == Some("unreachable") {
-                return Err(error);
-            }
-            attempts.after(error).await?;
-        }
+        Single { sql, params, key: None }.run(&self.pool).await
     }
 }

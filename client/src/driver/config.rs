@@ -28,6 +28,9 @@ pub struct Config {
     pub keepalive: Duration,
     /// How to run transactions again.
     pub retry: RetryPolicy,
+    /// Whether a single statement that may write is to be settled when its answer is lost, at the price of one more round trip to the node.
+    /// Otherwise the loss is reported as [`ErrorKind::OutcomeUnknown`](super::ErrorKind::OutcomeUnknown).
+    pub settle_statements: bool,
 }
 
 impl Config {
@@ -53,6 +56,7 @@ impl Config {
             node_pause: Duration::from_secs(1),
             keepalive: Duration::from_secs(2),
             retry: RetryPolicy::default(),
+            settle_statements: true,
         })
     }
 }

@@ -71,7 +71,7 @@ impl Error {
     }
 
     /// Of a commit whose outcome is unknown: what to ask [`Client::outcome`](super::Client::outcome) with. `None` if the server had not told
-    /// yet, as for a single statement outside a transaction.
+    /// yet, as for a single statement that committed by itself.
     pub fn transaction_id(&self) -> Option<&str> {
         self.0.transaction_id.as_deref()
     }

@@ -29,11 +29,18 @@ pub struct ScanResult {
 #[derive(Clone)]
 pub struct KeyRange {
     pool: Arc<Pool>,
+    /// Empty if there is none.
+    key: String,
 }
 
 impl KeyRange {
     pub(super) fn new(pool: Arc<Pool>) -> KeyRange {
-        KeyRange { pool }
+        KeyRange { pool, key: String::new() }
+    }
+
+    /// The same API for one transaction that is to take effect once, even if it is run again: see [`Keyed`](super::Keyed).
+    pub fn with_idempotency_key(&self, key: impl Into<String>) -> KeyRange {
+        KeyRange { pool: self.pool.clone(), key: key.into() }
     }
 
     /// Opens a transaction on the next node in turn that can be reached.
@@ -72,7 +79,7 @@ impl KeyRange {
                     }
                 }
             };
-            attempts.after(error).await?;
+            attempts.after_known(error, !self.key.is_empty()).await?;
         }
     }
 
@@ -98,22 +105,37 @@ impl KeyRange {
 
     /// Writes keys in one transaction of their own. Returns when it took effect.
     pub async fn put(&self, rows: &[(&[u8], &[u8])]) -> Result<u64> {
-        let request = put_request(&[], rows);
+        let request = v1::PutRequest { idempotency_key: self.key.clone(), ..put_request(&[], rows) };
         let put = |channel| {
             let request = request.clone();
             async move { client(channel).put(request).await }
         };
-        self.pool.nodes.call("Put", put).await.map(|r| r.into_inner().commit_timestamp)
+        self.until_known(async || self.pool.nodes.call("Put", put).await).await.map(|r| r.into_inner().commit_timestamp)
     }
 
     /// Deletes keys in one transaction of their own. Returns when it took effect.
     pub async fn delete(&self, keys: &[&[u8]]) -> Result<u64> {
-        let request = delete_request(&[], keys);
+        let request = v1::DeleteRequest { idempotency_key: self.key.clone(), ..delete_request(&[], keys) };
         let delete = |channel| {
             let request = request.clone();
             async move { client(channel).delete(request).await }
         };
-        self.pool.nodes.call("Delete", delete).await.map(|r| r.into_inner().commit_timestamp)
+        let done = self.until_known(async || self.pool.nodes.call("Delete", delete).await).await?;
+        Ok(done.into_inner().commit_timestamp)
+    }
+
+    /// Makes a call; under a key, again if its answer is lost.
+    async fn until_known<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut attempts = Attempts::new(self.pool.config.retry);
+        loop {
+            match call().await {
+                Err(error) if !self.key.is_empty() => attempts.after_known(error, true).await?,
+                result => return result,
+            }
+        }
     }
 
     async fn begin_aged(&self, options: TransactionOptions, priority: u64) -> Result<KeyRangeTransaction> {
@@ -121,10 +143,18 @@ impl KeyRange {
             Isolation::Serializable => v1::Isolation::Serializable,
             Isolation::RepeatableRead => v1::Isolation::Snapshot,
         };
-        let request = v1::BeginRequest { isolation: isolation.into(), read_only: options.read_only, priority };
-        let begin = |channel| async move {
-            let mut client = client(channel);
-            client.begin(request).await.map(|begun| (client, begun.into_inner()))
+        let request = v1::BeginRequest {
+            isolation: isolation.into(),
+            read_only: options.read_only,
+            priority,
+            idempotency_key: self.key.clone(),
+        };
+        let begin = |channel| {
+            let request = request.clone();
+            async move {
+                let mut client = client(channel);
+                client.begin(request).await.map(|begun| (client, begun.into_inner()))
+            }
         };
         let (client, begun) = self.pool.nodes.call("Begin", begin).await?;
         Ok(KeyRangeTransaction {
@@ -214,11 +244,11 @@ fn scan_request(handle: &[u8], start: &[u8], end: &[u8], limit: u32, reverse: bo
 
 fn put_request(handle: &[u8], rows: &[(&[u8], &[u8])]) -> v1::PutRequest {
     let rows = rows.iter().map(|(key, value)| v1::KeyValue { key: key.to_vec(), value: value.to_vec() }).collect();
-    v1::PutRequest { handle: handle.to_vec(), rows }
+    v1::PutRequest { handle: handle.to_vec(), rows, ..Default::default() }
 }
 
 fn delete_request(handle: &[u8], keys: &[&[u8]]) -> v1::DeleteRequest {
-    v1::DeleteRequest { handle: handle.to_vec(), keys: owned(keys) }
+    v1::DeleteRequest { handle: handle.to_vec(), keys: owned(keys), ..Default::default() }
 }
 
 fn owned(keys: &[&[u8]]) -> Vec<Vec<u8>> {

@@ -22,8 +22,9 @@
 //! server, or by the driver if the connection was lost and the statement cannot have had an effect.
 //!
 //! When the connection breaks after a commit was sent, the driver asks another node how the transaction ended, and goes on
-//! accordingly. Only if no node answers for as long as transactions are retried, or if the statement was a transaction of its own, the error
-//! is [`ErrorKind::OutcomeUnknown`], which is never retried blindly; [`Client::outcome`] asks later.
+//! accordingly; single statements that may write are sent so that this works for them too. Only if no node answers for as long as
+//! transactions are retried, the error is [`ErrorKind::OutcomeUnknown`], which is never retried blindly; [`Client::outcome`] asks later. A
+//! program that may crash, and then does its work again, gives it a key: [`Client::with_idempotency_key`].
 //!
 //! Left out: TLS and passwords, `COPY`.
 
@@ -34,6 +35,8 @@ mod pool;
 mod session;
 mod rows;
 mod transaction;
+mod single;
+mod keyed;
 mod outcome;
 mod retry;
 mod lent;
@@ -53,6 +56,7 @@ pub use config::Config;
 pub use convert::{FromValue, ToValue};
 pub use error::{Error, ErrorKind, Result};
 pub use key_range::{KeyRange, KeyRangeTransaction, ScanResult};
+pub use keyed::Keyed;
 pub use lent::Lent;
 pub use outcome::Outcome;
 pub use retry::{RetryPolicy, Transacted};

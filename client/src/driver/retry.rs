@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::error::{Error, Result};
+use super::error::{Error, ErrorKind, Result};
 use super::transaction::Committed;
 use crate::random::Random;
 
@@ -45,6 +45,8 @@ pub(super) struct Attempts {
     started: Instant,
     pause_next: Duration,
     random: Random,
+    /// The last attempt that may have taken effect.
+    unknown: Option<Error>,
     pub retries: BTreeMap<String, u32>,
 }
 
@@ -55,6 +57,7 @@ impl Attempts {
             started: Instant::now(),
             pause_next: policy.pause_min,
             random: Random::from_os(),
+            unknown: None,
             retries: BTreeMap::new(),
         }
     }
@@ -65,6 +68,27 @@ impl Attempts {
             return Err(error);
         }
         *self.retries.entry(error.reason().unwrap_or("unspecified").to_string()).or_default() += 1;
+        tokio::time::sleep(self.next_pause()).await;
+        Ok(())
+    }
+
+    /// [`Attempts::after`], for work that may be `repeatable` although nobody knows how it ended: under an idempotency key. If the attempts
+    /// end before that is known, the error says so, whatever the last of them ran into.
+    pub async fn after_known(&mut self, error: Error, repeatable: bool) -> Result<()> {
+        if !repeatable {
+            return self.after(error).await;
+        }
+        let is_unknown = error.kind() == ErrorKind::OutcomeUnknown;
+        if !is_unknown && !error.retryable() {
+            return Err(self.unknown.take().unwrap_or(error));
+        }
+        if self.started.elapsed() >= self.policy.give_up_after {
+            return Err(self.unknown.take().unwrap_or(error));
+        }
+        *self.retries.entry(error.reason().unwrap_or("unspecified").to_string()).or_default() += 1;
+        if is_unknown {
+            self.unknown = Some(error);
+        }
         tokio::time::sleep(self.next_pause()).await;
         Ok(())
     }

@@ -129,6 +129,8 @@ pub struct Completion {
     /// How often the server ran the statement again, by reason.
     pub retries: BTreeMap<String, u32>,
     pub transaction_status: TransactionStatus,
+    /// An earlier run under the same idempotency key had committed, and this is what it was answered.
+    pub replayed: bool,
 }
 
 impl Completion {
@@ -149,6 +151,7 @@ impl Completion {
             },
             retries: wire.retries,
             transaction_status,
+            replayed: wire.replayed,
         }
     }
 }

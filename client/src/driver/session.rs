@@ -49,6 +49,15 @@ pub(super) struct Statement {
     effect: Option<String>,
 }
 
+/// What a statement may bring along.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Extras<'a> {
+    /// The idempotency key of its transaction.
+    pub key: Option<&'a str>,
+    /// It opens a transaction block.
+    pub begin: bool,
+}
+
 /// What a statement takes and returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
@@ -101,12 +110,25 @@ impl Session {
     /// # Errors
     /// Whatever the server refuses the statement for, and the loss of the connection.
     pub async fn stream(&mut self, sql: &str, params: &[&dyn ToValue]) -> Result<Rows<'_>> {
+        self.stream_with(sql, params, Extras::default()).await
+    }
+
+    /// [`Session::stream`], with what a statement may bring along.
+    pub(super) async fn stream_with(
+        &mut self,
+        sql: &str,
+        params: &[&dyn ToValue],
+        extras: Extras<'_>,
+    ) -> Result<Rows<'_>> {
         let execute = v1::Execute {
             sql: sql.to_string(),
             params: params.iter().map(|p| p.to_value().into_wire()).collect(),
             batch_rows_max: 0,
+            idempotency_key: extras.key.unwrap_or_default().to_string(),
+            begin: extras.begin,
         };
-        let statement = self.send(sql, Request::Execute(execute)).await?;
+        let effect = if extras.begin { None } else { effect_of(sql, self.status) };
+        let statement = self.send(effect, Request::Execute(execute)).await?;
         Rows::start(self, statement).await
     }
 
@@ -122,7 +144,7 @@ impl Session {
 
     /// Asks what a statement takes and returns, without running it.
     pub async fn describe(&mut self, sql: &str) -> Result<Description> {
-        let statement = self.send("SHOW", Request::Prepare(v1::Prepare { sql: sql.to_string() })).await?;
+        let statement = self.send(None, Request::Prepare(v1::Prepare { sql: sql.to_string() })).await?;
         match self.receive(&statement).await? {
             Response::Described(described) => Ok(Description {
                 parameters: described.parameters.into_iter().map(|t| DataType::from_wire(Some(t))).collect(),
@@ -182,7 +204,7 @@ impl Session {
         self.current.load(Ordering::Relaxed)
     }
 
-    async fn send(&mut self, sql: &str, request: Request) -> Result<Statement> {
+    async fn send(&mut self, effect: Option<String>, request: Request) -> Result<Statement> {
         self.settle().await?;
         let Ok(permit) = self.requests.reserve().await else {
             self.broken = true;
@@ -194,7 +216,7 @@ impl Session {
         permit.send(v1::SessionRequest { id, request: Some(request) });
         self.current.store(id, Ordering::Relaxed);
         let deadline = self.statement_timeout.map(|timeout| Instant::now() + timeout);
-        Ok(Statement { id, deadline, effect: effect_of(sql, self.status) })
+        Ok(Statement { id, deadline, effect })
     }
 
     /// Deals with a statement whose rows were not read to their end.
@@ -306,20 +328,45 @@ impl Canceller {
 }
 
 /// What to call a statement that may be taking effect while its answer is awaited: a commit, or one that writes in
-/// a transaction of its own. `None` for all others, which have no effect without a later commit.
+/// a transaction of its own. `None` for those that have no effect without a later commit, and those that can as well be run twice: splitting
+/// a table where it is split already changes nothing.
 fn effect_of(sql: &str, status: TransactionStatus) -> Option<String> {
-    const HARMLESS: [&str; 8] = ["SELECT", "SHOW", "VALUES", "TABLE", "BEGIN", "START", "SET", "ROLLBACK"];
-    let word: String = sql.trim_start().chars().take_while(char::is_ascii_alphabetic).collect();
-    let word = word.to_ascii_uppercase();
+    const REPEATABLE: [&str; 14] = [
+        "SELECT", "SHOW", "VALUES", "TABLE", "BEGIN", "START", "SET", "RESET", "DISCARD", "ROLLBACK", "ABORT",
+        "EXPLAIN", "DESCRIBE", "ALTER",
+    ];
+    let word = first_word(sql);
     let commits = matches!(word.as_str(), "COMMIT" | "END");
     let effective = match status {
-        TransactionStatus::Idle => !commits && !HARMLESS.contains(&word.as_str()),
-        // Whatever else is sent inside a transaction waits for its commit; comments could hide one.
+        TransactionStatus::Idle => !commits && !REPEATABLE.contains(&word.as_str()),
         TransactionStatus::InTransaction => commits || word.is_empty(),
         TransactionStatus::Failed => false,
     };
     let name = if word.is_empty() { "the statement".into() } else { word };
     effective.then_some(name)
+}
+
+/// Whether a statement writes, or may, and can be run in a transaction block.
+pub(super) fn may_write(sql: &str) -> bool {
+    const WRITING: [&str; 7] = ["INSERT", "UPDATE", "DELETE", "TRUNCATE", "CREATE", "DROP", "WITH"];
+    WRITING.contains(&first_word(sql).as_str())
+}
+
+/// The first word of a statement, in capitals; empty if it begins with something else. Comments before it are passed over.
+fn first_word(sql: &str) -> String {
+    let mut rest = sql.trim_start();
+    loop {
+        let after = if let Some(comment) = rest.strip_prefix("--") {
+            comment.split_once('\n').map(|(_, after)| after)
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            comment.split_once("*/").map(|(_, after)| after)
+        } else {
+            break;
+        };
+        rest = after.unwrap_or_default().trim_start();
+    }
+    let word: String = rest.chars().take_while(char::is_ascii_alphabetic).collect();
+    word.to_ascii_uppercase()
 }
 
 #[cfg(test)]
@@ -331,10 +378,20 @@ mod tests {
         use TransactionStatus::*;
         assert_eq!(effect_of("INSERT INTO t VALUES (1)", Idle).as_deref(), Some("INSERT"));
         assert_eq!(effect_of(" with x as (delete from t) select 1", Idle).as_deref(), Some("WITH"));
-        assert_eq!(effect_of("-- hidden\nCOMMIT", InTransaction).as_deref(), Some("the statement"));
+        assert_eq!(effect_of("-- hidden\nCOMMIT", InTransaction).as_deref(), Some("COMMIT"));
+        assert_eq!(effect_of("/* a */ -- b\n /**/ end", InTransaction).as_deref(), Some("END"));
+        assert_eq!(effect_of("/* /* */ COMMIT */ ...", InTransaction).as_deref(), Some("COMMIT"));
+        assert_eq!(effect_of("/* never ends", InTransaction).as_deref(), Some("the statement"));
+        assert_eq!(effect_of("alter table t split at values (1)", Idle), None);
         assert_eq!(effect_of("commit", InTransaction).as_deref(), Some("COMMIT"));
         assert_eq!(effect_of("INSERT INTO t VALUES (1)", InTransaction), None);
         assert_eq!(effect_of("select 1", Idle), None);
         assert_eq!(effect_of("COMMIT", Failed), None);
+    }
+
+    #[test]
+    fn what_writes_is_known_by_its_first_word() {
+        assert!(may_write("insert into t values (1)") && may_write("-- why\nUPDATE t SET a = 1"));
+        assert!(!may_write("SELECT 1") && !may_write("ALTER TABLE t SPLIT AT VALUES (1)") && !may_write(""));
     }
 }

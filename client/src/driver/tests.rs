@@ -137,11 +137,49 @@ async fn a_statement_that_takes_too_long_ends_its_session() {
 
 #[tokio::test]
 async fn a_lost_answer_is_unknown_only_if_the_statement_may_have_taken_effect() {
-    let (_server, client) = server().await;
+    let (server, client) = server().await;
     let mut session = client.session().await.unwrap();
     assert_eq!(session.execute("SELECT vanish", &[]).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let mut config = Config::new(&server.address.to_string()).unwrap();
+    config.settle_statements = false;
+    let client = Client::with_config(config).await.unwrap();
     let error = client.execute("DELETE vanish", &[]).await.unwrap_err();
     assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::OutcomeUnknown, "08007"));
+}
+
+/// A single statement is settled like a transaction: it takes effect once, wherever the connection breaks.
+#[tokio::test]
+async fn a_single_statement_whose_answer_is_lost_is_settled() {
+    for lost in [Some(true), Some(false), None] {
+        let bank = Arc::new(Bank::default());
+        let server = FakeServer::start(1, bank.clone()).await;
+        let client = Client::connect(&server.address.to_string()).await.unwrap();
+        *bank.lose_commit.lock().unwrap() = lost;
+        *bank.lose_statement.lock().unwrap() = lost.is_none();
+        let completion = client.run("INSERT INTO accounts VALUES (1, 100)", &[]).await.unwrap();
+        assert_eq!((completion.rows, completion.transaction_status), (1, TransactionStatus::Idle));
+        assert_eq!(bank.commits(), 1, "{lost:?}");
+        assert_eq!(completion.commit_timestamp.is_some(), lost == Some(true), "{lost:?}");
+    }
+}
+
+/// Only if no node answers until the client's patience is over nobody knows; then the error has what to ask for.
+#[tokio::test]
+async fn a_statement_is_unknown_only_if_the_cluster_stays_away_and_can_be_asked_for_later() {
+    let bank = Arc::new(Bank::default());
+    let server = FakeServer::start(1, bank.clone()).await;
+    let mut config = Config::new(&server.address.to_string()).unwrap();
+    config.retry.give_up_after = Duration::from_millis(300);
+    let client = Client::with_config(config).await.unwrap();
+    *bank.lose_commit.lock().unwrap() = Some(true);
+    // The session that the statement needs is there already.
+    client.query("SELECT numbers", &[]).await.unwrap();
+    bank.refuse_sessions.store(true, Ordering::Relaxed);
+    let error = client.execute("INSERT INTO accounts VALUES (1, 100)", &[]).await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::OutcomeUnknown, "08007"));
+    bank.refuse_sessions.store(false, Ordering::Relaxed);
+    let outcome = client.outcome(error.transaction_id().unwrap()).await.unwrap();
+    assert!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
 }
 
 /// The driver asks how it ended: what took effect is not run again, and what did not is.

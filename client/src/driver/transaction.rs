@@ -5,6 +5,8 @@ use super::error::{Error, ErrorKind, Result};
 use super::outcome;
 use super::pool::PooledSession;
 use super::rows::{Completion, Row, Rows, ServerTimings};
+use super::session::Extras;
+use super::single::not_recorded;
 
 /// What a transaction promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -47,17 +49,25 @@ pub struct Committed {
     /// transaction wrote nothing and the server drew no timestamp for it.
     pub timestamp: u64,
     pub timings: ServerTimings,
+    /// An earlier run under the same idempotency key had committed, at that timestamp; this one has changed nothing.
+    pub replayed: bool,
 }
 
 /// An open transaction. Dropped before its end, it is rolled back by ending its session.
 pub struct Transaction {
     session: PooledSession,
+    has_key: bool,
 }
 
 impl Transaction {
-    pub(super) async fn begin(mut session: PooledSession, options: TransactionOptions) -> Result<Transaction> {
-        session.execute(options.begin_sql(), &[]).await?;
-        Ok(Transaction { session })
+    pub(super) async fn begin(
+        mut session: PooledSession,
+        options: TransactionOptions,
+        key: Option<&str>,
+    ) -> Result<Transaction> {
+        let extras = Extras { key, begin: false };
+        session.stream_with(options.begin_sql(), &[], extras).await?.finish().await?;
+        Ok(Transaction { session, has_key: key.is_some() })
     }
 
     /// Runs a statement and says how many rows it changed (or returned).
@@ -96,16 +106,25 @@ impl Transaction {
     pub async fn commit(mut self) -> Result<Committed> {
         let completion = match self.session.execute("COMMIT", &[]).await {
             Ok(completion) => completion,
+            Err(error)
+                if self.has_key && error.transaction_id().is_none() && error.kind() == ErrorKind::OutcomeUnknown =>
+            {
+                return Err(not_recorded());
+            }
             Err(error) => {
                 let timestamp = outcome::settle(&self.session.pool(), error).await?;
-                return Ok(Committed { timestamp, timings: ServerTimings::default() });
+                return Ok(Committed { timestamp, ..Committed::default() });
             }
         };
         if completion.tag != "COMMIT" {
             let message = "the transaction had failed before, so COMMIT rolled it back";
             return Err(Error::new(ErrorKind::Refused, "25P02", message));
         }
-        Ok(Committed { timestamp: completion.commit_timestamp.unwrap_or(0), timings: completion.timings })
+        Ok(Committed {
+            timestamp: completion.commit_timestamp.unwrap_or(0),
+            timings: completion.timings,
+            replayed: completion.replayed,
+        })
     }
 
     /// Rolls back. To the server an error here means the same.

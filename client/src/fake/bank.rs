@@ -16,6 +16,10 @@ pub struct Bank {
     outcomes: Mutex<BTreeMap<u64, bool>>,
     /// The next answer to a COMMIT is lost, after (true) or before the commit has taken effect.
     pub lose_commit: Mutex<Option<bool>>,
+    /// The next statement that writes is lost before it is answered.
+    pub lose_statement: Mutex<bool>,
+    /// New sessions find nobody.
+    pub refuse_sessions: AtomicBool,
     /// Lets audits miss one unit of money.
     pub embezzle: AtomicBool,
 }

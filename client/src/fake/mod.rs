@@ -75,6 +75,9 @@ impl Sql for Service {
         &self,
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        if self.bank.refuse_sessions.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("nobody is here"));
+        }
         let (sender, receiver) = mpsc::channel(16);
         self.sessions.fetch_add(1, Ordering::Relaxed);
         let session = session::Session::new(self.node_id, self.bank.clone(), request.into_inner(), sender);

@@ -83,6 +83,9 @@ impl Session {
 
     async fn execute(&mut self, id: u64, execute: v1::Execute) -> Option<()> {
         let words: Vec<&str> = execute.sql.split_whitespace().collect();
+        if execute.begin {
+            self.transaction = Some(self.bank.begin());
+        }
         let outcome = match words.as_slice() {
             ["SELECT", "slow"] => self.wait_for_cancel(id).await?,
             _ if self.failed && !matches!(words[0], "COMMIT" | "ROLLBACK") => {
@@ -189,6 +192,9 @@ impl Session {
             },
             ["SELECT", "conflict"] => failure("40001", "run it again", "wounded"),
             ["SELECT", "vanish"] | ["DELETE", "vanish"] => Outcome::Vanish,
+            ["INSERT" | "UPDATE", ..] if std::mem::take(&mut *self.bank.lose_statement.lock().unwrap()) => {
+                Outcome::Vanish
+            }
             [first, ..] if matches!(*first, "SELECT" | "INSERT" | "UPDATE") => self.access(words, execute),
             [first, ..] => {
                 let Outcome::Failed(mut failure) =

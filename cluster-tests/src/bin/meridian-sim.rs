@@ -13,6 +13,7 @@ use cluster_tests::scenario::{Verdict, draw, draw_astray, draw_untrusted, run, r
 use cluster_tests::shrink::shrink;
 use cluster_tests::sim::{Fault, FaultPlan, Options};
 use cluster_tests::workload::append::Lists;
+use cluster_tests::workload::keyed::Keyed;
 
 /// Simulates clusters under faults and judges what their clients saw.
 #[derive(Parser)]
@@ -50,6 +51,8 @@ enum Work {
     Bank,
     /// Transactions that read and append to lists, searched for anomalies.
     Append,
+    /// Work under idempotency keys, run again and again, which must take effect once.
+    Keyed,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -113,6 +116,7 @@ impl Args {
         let run = catch_unwind(AssertUnwindSafe(|| match self.workload {
             Work::Bank => run_bank(options),
             Work::Append => self.run_lists(options),
+            Work::Keyed => run(options, &Keyed::default()),
         }));
         let verdict = run.map_err(|_| "the database failed an assertion of its own".to_string())?;
         if verdict.violations.is_empty() { Ok(verdict) } else { Err(verdict.violations.join("\n  ")) }

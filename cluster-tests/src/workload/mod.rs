@@ -7,6 +7,7 @@ use server::kv::{Db, Error, ScanOptions, Transaction};
 pub mod bank;
 pub mod sql_bank;
 pub mod append;
+pub mod keyed;
 
 /// Clients of a simulated cluster. A clone is another handle to the same clients, whose memory outlives their nodes.
 pub trait Workload: Clone + Send + Sync + 'static {

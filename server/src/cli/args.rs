@@ -79,6 +79,9 @@ pub struct StartArgs {
     /// stay serializable, but one may not see what another client was told a moment before. The same on all nodes.
     #[arg(long, default_value = "bounded", value_name = "TRUST", value_parser = parse_trust)]
     pub clocks: Trust,
+    /// How long idempotency keys are kept, with the results of their transactions. The same on all nodes: any of them may collect what is older.
+    #[arg(long, default_value = "24h", value_name = "DURATION", value_parser = parse_duration)]
+    pub idempotency_retention: Duration,
 }
 
 impl StartArgs {

@@ -10,10 +10,18 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tonic::Status;
 
+use crate::kv::idempotency::Guard;
 use crate::kv::{Kv, Transaction};
 
-/// One open transaction. It is taken out when it ends.
-pub type Slot = Option<Box<dyn Transaction>>;
+/// One open transaction.
+pub struct Open {
+    pub transaction: Box<dyn Transaction>,
+    /// If it has an idempotency key.
+    pub guard: Option<Guard>,
+}
+
+/// It is taken out when it ends.
+pub type Slot = Option<Open>;
 
 /// Limits of the key-range API.
 #[derive(Clone, Debug)]
@@ -52,7 +60,7 @@ impl Handles {
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` when too many are open.
-    pub fn insert(&self, transaction: Box<dyn Transaction>) -> Result<Vec<u8>, Status> {
+    pub fn insert(&self, transaction: Open) -> Result<Vec<u8>, Status> {
         let (handle, used) = (self.kv.random(), self.kv.monotonic());
         let mut open = self.lock();
         if open.len() >= self.limits.open_max {
@@ -86,7 +94,7 @@ impl Handles {
     ///
     /// # Errors
     /// As [`Handles::get`].
-    pub async fn take(&self, handle: &[u8]) -> Result<Box<dyn Transaction>, Status> {
+    pub async fn take(&self, handle: &[u8]) -> Result<Open, Status> {
         let mut slot = self.get(handle).await?;
         if let Some(id) = id(handle) {
             self.lock().remove(&id);
@@ -100,9 +108,9 @@ impl Handles {
             self.kv.sleep(self.limits.idle_max / 4).await;
             for slot in self.remove_idle() {
                 // One that is in use right now was not idle after all; it ends with its last user.
-                let transaction = slot.try_lock().ok().and_then(|mut slot| slot.take());
-                if let Some(mut transaction) = transaction {
-                    transaction.rollback().await;
+                let open = slot.try_lock().ok().and_then(|mut slot| slot.take());
+                if let Some(mut open) = open {
+                    open.transaction.rollback().await;
                 }
             }
         }

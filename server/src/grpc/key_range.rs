@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::key_range_server::KeyRange;
-use proto::{Key, Span, Timestamp, Value, keyspace, v1};
+use proto::{Key, Span, Timestamp, keyspace, v1};
 use tonic::{Request, Response, Status};
 
-use super::handles::Handles;
+use super::handles::{Handles, Open};
+use super::key_work::{Outcome, Work};
 use super::status::kv_status;
-use crate::kv::{self, BeginOptions, Isolation, Kv, Lock, ScanOptions, ScanPage, Transaction};
+use crate::kv::idempotency::{Guard, IdempotencyKey};
+use crate::kv::{self, BeginOptions, Committed, Isolation, Kv, Lock, ScanOptions, ScanPage};
 
 /// Attempts at a transaction of a single call before its conflict is reported.
 const ATTEMPTS_MAX: u32 = 64;
@@ -23,99 +25,87 @@ const ROWS_MAX: usize = 10_000;
 /// Keys, or rows, of one request.
 const KEYS_MAX: usize = 10_000;
 
-/// What a call does in its transaction.
-enum Work {
-    Get {
-        keys: Vec<Key>,
-        lock: Lock,
-    },
-    Scan {
-        span: Span,
-        options: ScanOptions,
-    },
-    /// A key without a value is deleted.
-    Write(Vec<(Key, Option<Value>)>),
-}
-
-/// What it gave.
-enum Outcome {
-    Values(Vec<Option<Value>>),
-    Page(ScanPage),
-    Written,
-}
-
-impl Work {
-    fn is_read(&self) -> bool {
-        !matches!(self, Work::Write(_))
-    }
-
-    async fn run(&self, transaction: &mut dyn Transaction) -> Result<Outcome, kv::Error> {
-        match self {
-            Work::Get { keys, lock } => transaction.get(keys, *lock).await.map(Outcome::Values),
-            Work::Scan { span, .. } if span.is_empty() => Ok(Outcome::Page(ScanPage::default())),
-            Work::Scan { span, options } => transaction.scan(span, *options).await.map(Outcome::Page),
-            Work::Write(rows) => {
-                for (key, value) in rows {
-                    match value {
-                        Some(value) => transaction.put(key.clone(), value.clone())?,
-                        None => transaction.delete(key.clone())?,
-                    }
-                }
-                Ok(Outcome::Written)
-            }
-        }
-    }
-}
-
 /// The service.
 pub struct KeyRangeService {
     kv: Arc<dyn Kv>,
     handles: Arc<Handles>,
+    /// Bytes of answers that are kept for a transaction with an idempotency key.
+    answer_bytes_max: usize,
 }
 
 impl KeyRangeService {
-    pub fn new(kv: Arc<dyn Kv>, handles: Arc<Handles>) -> KeyRangeService {
-        KeyRangeService { kv, handles }
+    pub fn new(kv: Arc<dyn Kv>, handles: Arc<Handles>, answer_bytes_max: usize) -> KeyRangeService {
+        KeyRangeService { kv, handles, answer_bytes_max }
     }
 
     /// Does some work in the transaction of a handle, or without one in a transaction of its own, whose commit
     /// timestamp is returned.
-    async fn work(&self, handle: &[u8], work: Work) -> Result<(Outcome, Timestamp), Status> {
+    async fn work(&self, handle: &[u8], key: &str, work: Work) -> Result<(Outcome, Timestamp), Status> {
         if handle.is_empty() {
-            return self.autocommit(work).await;
+            return self.autocommit(key, work).await;
+        }
+        if !key.is_empty() {
+            return Err(Status::invalid_argument(
+                "an idempotency key is given when the transaction begins, not to a call of it",
+            ));
         }
         let mut slot = self.handles.get(handle).await?;
-        let transaction = open(&mut slot)?;
-        let outcome = work.run(transaction).await.map_err(kv_status)?;
-        if work.is_read() {
-            transaction.reveal().await.map_err(kv_status)?;
+        let open = slot.as_mut().ok_or_else(|| Status::not_found("the transaction has ended"))?;
+        let result = work.run(open, self.answer_bytes_max).await;
+        // A refusal of the key tells of its row.
+        if work.is_read() || result.is_err() {
+            open.transaction.reveal().await.map_err(kv_status)?;
         }
-        Ok((outcome, Timestamp::ZERO))
+        Ok((result.map_err(kv_status)?, Timestamp::ZERO))
+    }
+
+    async fn open(&self, options: BeginOptions, key: &str) -> Result<Open, kv::Error> {
+        let key = if key.is_empty() { None } else { Some(IdempotencyKey::new(key)?) };
+        if let (Some(key), true) = (&key, options.read_only) {
+            let message = format!("a read-only transaction cannot have an idempotency key, and has \"{key}\"");
+            return Err(kv::Error::Invalid(message));
+        }
+        let mut transaction = self.kv.begin(options).await?;
+        let guard = match key {
+            Some(key) => Some(Guard::open(transaction.as_mut(), key).await?),
+            None => None,
+        };
+        Ok(Open { transaction, guard })
     }
 
     /// Runs a transaction of a single call until it commits.
-    async fn autocommit(&self, work: Work) -> Result<(Outcome, Timestamp), Status> {
+    async fn autocommit(&self, key: &str, work: Work) -> Result<(Outcome, Timestamp), Status> {
         // Even a locking read changes nothing, and its lock would be gone at once.
         let mut options = BeginOptions { read_only: work.is_read(), ..BeginOptions::default() };
         for attempt in 1.. {
-            let mut transaction = self.kv.begin(options.clone()).await.map_err(kv_status)?;
-            let result = match work.run(transaction.as_mut()).await {
-                Ok(outcome) => transaction.commit().await.map(|committed| (outcome, committed.timestamp)),
+            let mut open = self.open(options.clone(), key).await.map_err(kv_status)?;
+            let result = match work.run(&mut open, self.answer_bytes_max).await {
+                Ok(outcome) => self.commit(&mut open).await.map(|committed| (outcome, committed.timestamp)),
                 Err(error) => {
-                    transaction.rollback().await;
+                    open.transaction.rollback().await;
                     Err(error)
                 }
             };
             match result {
                 Ok(done) => return Ok(done),
                 Err(error) if error.is_retryable() && attempt < ATTEMPTS_MAX => {
-                    options.priority.get_or_insert(transaction.priority());
+                    options.priority.get_or_insert(open.transaction.priority());
                     self.kv.sleep(Duration::from_millis(1 << attempt.min(7))).await;
                 }
                 Err(error) => return Err(kv_status(error)),
             }
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// Commits, or ends the repetition of a transaction that has committed.
+    async fn commit(&self, open: &mut Open) -> Result<Committed, kv::Error> {
+        if let Some(guard) = &mut open.guard
+            && let Some(first) = guard.end(open.transaction.as_mut(), self.kv.as_ref()).await?
+        {
+            return Ok(first);
+        }
+        open.transaction.commit().await
     }
 }
 
@@ -129,9 +119,13 @@ impl KeyRange for KeyRangeService {
         };
         let priority = Some(Timestamp(request.priority)).filter(|p| *p > Timestamp::ZERO);
         let options = BeginOptions { isolation, read_only: request.read_only, priority };
-        let transaction = self.kv.begin(options).await.map_err(kv_status)?;
-        let (read_timestamp, priority) = (transaction.read_timestamp().0, transaction.priority().0);
-        let handle = self.handles.insert(transaction)?;
+        let mut open = self.open(options, &request.idempotency_key).await.map_err(kv_status)?;
+        if open.guard.is_some() {
+            // What it has read of its key is told with the first answer at the latest.
+            open.transaction.reveal().await.map_err(kv_status)?;
+        }
+        let (read_timestamp, priority) = (open.transaction.read_timestamp().0, open.transaction.priority().0);
+        let handle = self.handles.insert(open)?;
         Ok(Response::new(v1::BeginResponse { handle, read_timestamp, priority }))
     }
 
@@ -140,7 +134,7 @@ impl KeyRange for KeyRangeService {
         check_count(request.keys.len())?;
         let lock = if request.for_update && !request.handle.is_empty() { Lock::Exclusive } else { Lock::None };
         let keys = request.keys.iter().map(|bytes| key(bytes)).collect();
-        let (outcome, _) = self.work(&request.handle, Work::Get { keys, lock }).await?;
+        let (outcome, _) = self.work(&request.handle, "", Work::Get { keys, lock }).await?;
         let values = if let Outcome::Values(values) = outcome { values } else { Vec::new() };
         let values = values.into_iter().map(|value| v1::MaybeValue { value }).collect();
         Ok(Response::new(v1::GetResponse { values }))
@@ -151,7 +145,7 @@ impl KeyRange for KeyRangeService {
         let span = span(&request.start, &request.end);
         let rows_max = if request.limit == 0 { ROWS_MAX } else { ROWS_MAX.min(request.limit as usize) };
         let options = ScanOptions { rows_max, reverse: request.reverse, ..ScanOptions::default() };
-        let (outcome, _) = self.work(&request.handle, Work::Scan { span, options }).await?;
+        let (outcome, _) = self.work(&request.handle, "", Work::Scan { span, options }).await?;
         let page = if let Outcome::Page(page) = outcome { page } else { ScanPage::default() };
         Ok(Response::new(scan_response(page)))
     }
@@ -160,7 +154,7 @@ impl KeyRange for KeyRangeService {
         let request = request.into_inner();
         check_count(request.rows.len())?;
         let rows = request.rows.into_iter().map(|row| (key(&row.key), Some(row.value))).collect();
-        let (_, committed) = self.work(&request.handle, Work::Write(rows)).await?;
+        let (_, committed) = self.work(&request.handle, &request.idempotency_key, Work::Write(rows)).await?;
         Ok(Response::new(v1::PutResponse { commit_timestamp: committed.0 }))
     }
 
@@ -168,28 +162,21 @@ impl KeyRange for KeyRangeService {
         let request = request.into_inner();
         check_count(request.keys.len())?;
         let rows = request.keys.iter().map(|bytes| (key(bytes), None)).collect();
-        let (_, committed) = self.work(&request.handle, Work::Write(rows)).await?;
+        let (_, committed) = self.work(&request.handle, &request.idempotency_key, Work::Write(rows)).await?;
         Ok(Response::new(v1::DeleteResponse { commit_timestamp: committed.0 }))
     }
 
     async fn commit(&self, request: Request<v1::CommitRequest>) -> Result<Response<v1::CommitResponse>, Status> {
-        let mut transaction = self.handles.take(&request.into_inner().handle).await?;
-        let committed = transaction.commit().await.map_err(kv_status)?;
-        Ok(Response::new(v1::CommitResponse { commit_timestamp: committed.timestamp.0 }))
+        let mut open = self.handles.take(&request.into_inner().handle).await?;
+        let replayed = open.guard.as_ref().is_some_and(|guard| guard.first().is_some());
+        let committed = self.commit(&mut open).await.map_err(kv_status)?;
+        Ok(Response::new(v1::CommitResponse { commit_timestamp: committed.timestamp.0, replayed }))
     }
 
     async fn rollback(&self, request: Request<v1::RollbackRequest>) -> Result<Response<v1::RollbackResponse>, Status> {
-        let mut transaction = self.handles.take(&request.into_inner().handle).await?;
-        transaction.rollback().await;
+        let mut open = self.handles.take(&request.into_inner().handle).await?;
+        open.transaction.rollback().await;
         Ok(Response::new(v1::RollbackResponse {}))
-    }
-}
-
-/// The transaction in a slot that [`Handles::get`] has found to be open.
-fn open(slot: &mut super::handles::Slot) -> Result<&mut dyn Transaction, Status> {
-    match slot {
-        Some(transaction) => Ok(transaction.as_mut()),
-        None => Err(Status::not_found("the transaction has ended")),
     }
 }
 

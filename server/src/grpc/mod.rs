@@ -12,6 +12,7 @@ mod status;
 mod session;
 mod sql;
 mod handles;
+mod key_work;
 mod key_range;
 mod admin;
 
@@ -60,8 +61,12 @@ impl GrpcApi {
         tokio::spawn(async move { expiring.expire().await });
         let sql = SqlServer::new(sql::SqlService::new(self.sql, self.kv.clone(), self.backend.clone()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let key_range = KeyRangeServer::new(key_range::KeyRangeService::new(self.kv.clone(), handles))
-            .max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let key_range = KeyRangeServer::new(key_range::KeyRangeService::new(
+            self.kv.clone(),
+            handles,
+            self.sql_limits.idempotency_bytes_max,
+        ))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX);
         let admin = AdminServer::new(admin::AdminService::new(self.kv, self.sql_limits, self.backend));
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<SqlServer<sql::SqlService>>().await;

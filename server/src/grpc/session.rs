@@ -235,6 +235,9 @@ impl Statement {
         outlet: &Outlet<T, impl Fn(Response) -> Option<T>>,
     ) -> Result<(), Error> {
         let prepared = prepare_one(session, &self.execute.sql, &[]).await?;
+        if self.execute.begin {
+            session.begin().await?;
+        }
         let params = parameters(self.execute.params, &prepared.parameters)?;
         let has_rows = !prepared.columns.is_empty();
         let batch_rows_max = match self.execute.batch_rows_max {
@@ -243,7 +246,7 @@ impl Statement {
         };
         let mut described = false;
         let completion = {
-            let mut rows = session.execute(&prepared, params).await?;
+            let mut rows = session.execute_with_key(&prepared, params, &self.execute.idempotency_key).await?;
             while let Some(batch) = rows.next().await? {
                 // Not before the first rows: until then the statement may fail, or run again.
                 if !std::mem::replace(&mut described, true) {
@@ -344,6 +347,7 @@ fn complete(completion: Completion, status: Status, total: Duration) -> v1::Comp
         retries: completion.retries.into_iter().map(|(reason, count)| (reason.name().to_string(), count)).collect(),
         transaction_status: 0,
         transaction_id: completion.transaction.map(|txn| txn.to_string()).unwrap_or_default(),
+        replayed: completion.replayed,
     };
     complete.set_transaction_status(transaction_status(status));
     complete

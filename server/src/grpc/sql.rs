@@ -86,7 +86,13 @@ async fn execute_once(
     answers: mpsc::Sender<Result<v1::ExecuteResponse, Status>>,
 ) {
     let mut session = sql.session(session_options(request.user, request.database, String::new()));
-    let execute = v1::Execute { sql: request.sql, params: request.params, batch_rows_max: 0 };
+    let execute = v1::Execute {
+        sql: request.sql,
+        params: request.params,
+        batch_rows_max: 0,
+        idempotency_key: request.idempotency_key,
+        begin: false,
+    };
     let statement = Statement { execute, started: kv.monotonic() };
     let outlet = Outlet { answers, wrap: execute_response };
     let result = statement.run(&mut session, kv.as_ref(), &outlet).await;

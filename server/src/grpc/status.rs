@@ -79,6 +79,7 @@ fn reason(error: &Error) -> &'static str {
         Some(kv::Error::OutcomeUnknown { .. }) => "outcome_unknown",
         Some(kv::Error::Limit(_)) => "limit",
         Some(kv::Error::Corrupt(_)) => "corrupt",
+        Some(kv::Error::KeyReused(_)) => "idempotency_key_reused",
         Some(kv::Error::ReadOnly | kv::Error::Invalid(_)) | None => "",
     }
 }
@@ -91,7 +92,7 @@ fn code(error: &Error) -> Code {
         Some(kv::Error::OutcomeUnknown { .. }) => return Code::Unknown,
         Some(kv::Error::Limit(_)) => return Code::ResourceExhausted,
         Some(kv::Error::Corrupt(_)) => return Code::DataLoss,
-        Some(kv::Error::ReadOnly) => return Code::FailedPrecondition,
+        Some(kv::Error::ReadOnly | kv::Error::KeyReused(_)) => return Code::FailedPrecondition,
         Some(kv::Error::Invalid(_)) => return Code::InvalidArgument,
         None => {}
     }

@@ -5,6 +5,7 @@ use proto::transaction::TxnAddress;
 use proto::{Key, Timestamp, TxnId};
 use txn::coordinator;
 
+use super::idempotency::Reuse;
 use super::router::Failure;
 
 /// Why a transaction has to run again.
@@ -77,6 +78,10 @@ pub enum Error {
     /// The request makes no sense to the key-value layer (an empty key, a split at an impossible place).
     #[error("{0}")]
     Invalid(String),
+
+    /// The transaction's idempotency key belongs to a request that is not this one. Nothing has taken effect, and nothing will under this key.
+    #[error("{0}")]
+    KeyReused(Box<Reuse>),
 
     /// Stored data is damaged. The replica has stopped; a person must look.
     #[error("{0}")]

@@ -105,7 +105,8 @@ impl Core {
             stats: disk.clone(),
         };
         let store = StoreThread::start(parts, inbox).map_err(|e| format!("no thread for the store: {e}"))?;
-        let sql = Sql::new(Arc::new(db.clone()), Limits::default());
+        let limits = Limits { idempotency_retention: config.knobs.idempotency_retention, ..Limits::default() };
+        let sql = Sql::new(Arc::new(db.clone()), limits);
         env.spawn(Box::pin(watch_clock(clock.clone())));
         Ok(Core { identity, db, sql, clock, transport, disk, store, stopped })
     }

@@ -21,7 +21,8 @@ use super::unready::Unready;
 use crate::grpc::{AdminBackend, GrpcApi, HandleLimits, InitError, NodeStatus};
 use crate::io::peer::{Membership, PeerService};
 use crate::io::transport::MESSAGE_BYTES_MAX;
-use crate::kv::Kv;
+use crate::kv::idempotency::Collector;
+use crate::kv::{Error as KvError, Kv};
 use crate::pgwire::PgServer;
 use crate::sql::{Limits, Sql};
 
@@ -248,6 +249,7 @@ async fn run(
             }
         })
     };
+    let collecting = tokio::spawn(collect_keys(core.sql.key_collector()));
     let kv: Arc<dyn Kv> = Arc::new(core.db.clone());
     let pg = pg.map(|listener| {
         let server = PgServer::new(core.sql.clone(), kv.clone(), PG_CONNECTIONS_MAX);
@@ -256,11 +258,28 @@ async fn run(
     drop(serve_grpc(core.sql.clone(), kv, shared.clone(), peers, listener, until(stopped.clone())).await);
     strangers.abort();
     clean_up.abort();
+    collecting.abort();
     if let Some(pg) = pg {
         let _ = pg.await;
     }
     if let Some(web) = web {
         let _ = web.await;
+    }
+}
+
+/// Deletes idempotency keys whose time is over. Never returns.
+async fn collect_keys(collector: Collector) {
+    loop {
+        let pause = match collector.step().await {
+            Ok(pause) => pause,
+            Err(error) => {
+                if matches!(error, KvError::Corrupt(_)) {
+                    tracing::error!(%error, "idempotency keys are not collected past this one");
+                }
+                collector.idle()
+            }
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -35,7 +35,7 @@ use super::encoding::key as key_encoding;
 use super::error::{Error, Result, state};
 use super::limits::Limits;
 use super::schema::{Table, TableDescriptor, split_row_key, table_prefix};
-use crate::kv::{BeginOptions, Kv, Lock, ScanOptions, Transaction};
+use crate::kv::{BeginOptions, Kv, Lock, ScanOptions, Transaction, idempotency};
 
 const BY_NAME: u8 = 1;
 const BY_ID: u8 = 2;
@@ -196,6 +196,9 @@ impl Catalog {
     pub fn describe_key(&self, key: &Key) -> String {
         if let [keyspace::CATALOG, BY_NAME, name @ ..] = key.as_bytes() {
             return format!("the definition of table \"{}\"", String::from_utf8_lossy(name));
+        }
+        if key.as_bytes().first() == Some(&keyspace::IDEMPOTENCY) {
+            return format!("idempotency key \"{}\"", idempotency::key::shown(key));
         }
         let raw = || format!("key {key}");
         let Some((id, primary_key)) = split_row_key(key) else { return raw() };

@@ -56,6 +56,7 @@ pub mod state {
     pub const OUT_OF_MEMORY: &str = "53200";
     pub const PROGRAM_LIMIT_EXCEEDED: &str = "54000";
     pub const STATEMENT_TOO_COMPLEX: &str = "54001";
+    pub const KEY_REUSED: &str = "55000";
     pub const CANNOT_CONNECT_NOW: &str = "57P03";
     pub const QUERY_CANCELED: &str = "57014";
     pub const INTERNAL: &str = "XX000";
@@ -175,11 +176,23 @@ impl From<kv::Error> for Error {
                     .hint(format!("SHOW TRANSACTION '{txn}' tells how it ended, on any node."))
             }
             kv::Error::Invalid(what) => Error::new(state::INVALID_PARAMETER, what.clone()),
+            kv::Error::KeyReused(reuse) => key_reused(reuse),
             kv::Error::Corrupt(what) => Error::corrupt(what.clone()),
         };
         error.cause = Some(cause);
         error
     }
+}
+
+/// Whose the key is, since when, how this request differs, and what to do.
+fn key_reused(reuse: &kv::idempotency::Reuse) -> Error {
+    let made = i64::try_from(reuse.made.micros()).map_or(proto::Datum::Null, proto::Datum::TimestampTz);
+    Error::new(state::KEY_REUSED, format!("{reuse}, which committed at {made}"))
+        .detail(reuse.how.to_string())
+        .hint(format!(
+            "Repeat that request unchanged for its first outcome, or give new work a new key. SHOW TRANSACTION '{}' tells of its commit.",
+            reuse.first
+        ))
 }
 
 impl From<InputError> for Error {

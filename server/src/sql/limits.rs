@@ -37,6 +37,14 @@ pub struct Limits {
     pub catalog_margin: Duration,
     /// Rows that `DROP TABLE` deletes in one transaction.
     pub drop_batch_rows: usize,
+    /// Bytes of results that are kept for a transaction with an idempotency key.
+    pub idempotency_bytes_max: usize,
+    /// How long they, and the key, are kept.
+    pub idempotency_retention: Duration,
+    /// Keys that one transaction looks at to see which can go, how many bytes they may have, and the pause between two such transactions.
+    pub idempotency_page_rows: usize,
+    pub idempotency_page_bytes: usize,
+    pub idempotency_page_pause: Duration,
 }
 
 impl Default for Limits {
@@ -58,6 +66,11 @@ impl Default for Limits {
             catalog_lease: Duration::from_secs(2),
             catalog_margin: Duration::from_millis(500),
             drop_batch_rows: 500,
+            idempotency_bytes_max: 64 << 10,
+            idempotency_retention: Duration::from_secs(24 * 3600),
+            idempotency_page_rows: 500,
+            idempotency_page_bytes: 1 << 20,
+            idempotency_page_pause: Duration::from_millis(50),
         }
     }
 }

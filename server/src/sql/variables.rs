@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::error::{Error, Result, similar, state};
+use super::limits::Limits;
 use crate::kv::Isolation;
+use crate::kv::idempotency::IdempotencyKey;
 
 /// The PostgreSQL version whose behaviour is followed, and our own.
 pub struct ServerVersion {
@@ -51,9 +53,15 @@ enum Kind {
     /// Milliseconds, or a number with a unit.
     Milliseconds,
     Isolation,
+    IdempotencyKey,
     /// Shown, never set.
     Fixed,
 }
+
+/// Under which key the next transaction runs; see [`super::session`].
+pub const IDEMPOTENCY_KEY: &str = "idempotency_key";
+/// How long the node keeps keys.
+const IDEMPOTENCY_RETENTION: &str = "idempotency_retention";
 
 struct Definition {
     /// As PostgreSQL shows it.
@@ -76,6 +84,8 @@ static DEFINITIONS: &[Definition] = &[
     def("default_transaction_isolation", "serializable", Kind::Isolation),
     def("default_transaction_read_only", "off", Kind::Bool),
     def("extra_float_digits", "1", Kind::Int),
+    def(IDEMPOTENCY_KEY, "", Kind::IdempotencyKey),
+    def(IDEMPOTENCY_RETENTION, "", Kind::Fixed),
     def("idle_in_transaction_session_timeout", "0", Kind::Milliseconds),
     def("integer_datetimes", "on", Kind::Fixed),
     def("IntervalStyle", "postgres", Kind::Free),
@@ -113,6 +123,12 @@ pub struct Variables {
 }
 
 impl Variables {
+    /// The defaults, with what the node was configured to.
+    pub fn of_node(limits: &Limits) -> Variables {
+        let retention = shown_duration(limits.idempotency_retention);
+        Variables { changed: BTreeMap::from([(IDEMPOTENCY_RETENTION, retention)]) }
+    }
+
     /// The value as `SHOW` shows it.
     ///
     /// # Errors
@@ -152,12 +168,20 @@ impl Variables {
     /// # Errors
     /// `42704` for an unknown name.
     pub fn reset(&mut self, name: &str) -> Result<()> {
-        self.changed.remove(definition(name)?.name);
+        let definition = definition(name)?;
+        if definition.kind != Kind::Fixed {
+            self.changed.remove(definition.name);
+        }
         Ok(())
     }
 
     pub fn reset_all(&mut self) {
-        self.changed.clear();
+        self.changed.retain(|name, _| definition(name).is_ok_and(|d| d.kind == Kind::Fixed));
+    }
+
+    /// The key that was set for the next transaction.
+    pub fn idempotency_key(&self) -> Option<&str> {
+        self.changed.get(IDEMPOTENCY_KEY).map(String::as_str).filter(|key| !key.is_empty())
     }
 
     /// The limit on a statement's time, if one is set.
@@ -185,6 +209,8 @@ fn checked(definition: &Definition, value: &str) -> Result<String> {
         || Error::new(state::INVALID_PARAMETER, format!("invalid value for parameter \"{name}\": \"{value}\""));
     match definition.kind {
         Kind::Free => Ok(value.to_string()),
+        Kind::IdempotencyKey if value.is_empty() => Ok(String::new()),
+        Kind::IdempotencyKey => Ok(IdempotencyKey::new(value)?.as_str().to_string()),
         Kind::Fixed => Err(Error::new("55P02", format!("parameter \"{name}\" cannot be changed"))),
         Kind::OneOf(values) => {
             if values.iter().any(|v| v.eq_ignore_ascii_case(value)) {
@@ -223,6 +249,15 @@ pub fn isolation_name(isolation: Isolation) -> &'static str {
         Isolation::Serializable => "serializable",
         Isolation::Snapshot => "repeatable read",
     }
+}
+
+/// In the greatest unit that leaves no rest.
+fn shown_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let units = [(3_600_000, "h"), (60_000, "min"), (1_000, "s")];
+    let fit = units.into_iter().find(|(size, _)| millis >= *size && millis.is_multiple_of(*size));
+    let (size, unit) = fit.unwrap_or((1, "ms"));
+    format!("{}{unit}", millis / size)
 }
 
 fn milliseconds(value: &str) -> Option<u64> {

@@ -229,3 +229,108 @@ async fn the_bank_keeps_its_money() {
     assert_eq!(report.verdict, Verdict::Ok, "{report}");
     assert!(report.transfers > 10, "{report}");
 }
+
+/// The program runs its work again, on another connection; the second run is answered by the first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_under_an_idempotency_key_is_done_once() {
+    let node = Node::start().await;
+    let db = accounts(&node).await;
+    let mut seen = Vec::new();
+    for run in 0..3 {
+        let client = node.client().await;
+        let order = client.with_idempotency_key("order-17");
+        let done = order
+            .transact_with(TransactionOptions::default(), async |mut tx| {
+                let row = tx.query_one("SELECT balance FROM accounts WHERE id = $1", &[&1i64]).await?;
+                let balance: i64 = row.get("balance")?;
+                tx.execute("UPDATE accounts SET balance = $2 WHERE id = $1", &[&1i64, &(balance - 30)]).await?;
+                Ok((balance, tx.id().map(str::to_string)))
+            })
+            .await
+            .unwrap();
+        assert_eq!(done.committed.replayed, run > 0);
+        seen.push((done.value, done.committed.timestamp));
+        // Meanwhile the world goes on.
+        db.execute("UPDATE accounts SET balance = balance + 1000 WHERE id = 1", &[]).await.unwrap();
+    }
+    assert_eq!((seen[0].0.0, &seen[1], &seen[2]), (100, &seen[0], &seen[0]));
+    let balance: i64 = db.query_one("SELECT balance FROM accounts WHERE id = 1", &[]).await.unwrap().get(0).unwrap();
+    assert_eq!(balance, 3070);
+    let other = db.with_idempotency_key("order-17").execute("DELETE FROM accounts", &[]).await.unwrap_err();
+    assert_eq!(
+        (other.sqlstate(), other.reason(), other.kind()),
+        ("55000", Some("idempotency_key_reused"), ErrorKind::Refused)
+    );
+    assert!(other.detail().is_some_and(|detail| detail.contains("Number 1")), "{other:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_statement_may_have_a_key_too() {
+    let node = Node::start().await;
+    let db = accounts(&node).await;
+    let add = "UPDATE accounts SET balance = balance + $1 WHERE id = 1 RETURNING balance";
+    for run in 0..2 {
+        let keyed = db.with_idempotency_key("add");
+        assert_eq!(keyed.query_one(add, &[&5i64]).await.unwrap().get::<i64>(0).unwrap(), 105);
+        assert!(keyed.run(add, &[&5i64]).await.unwrap().replayed, "{run}");
+        // The key does not stay with the session.
+        db.execute("UPDATE accounts SET balance = balance WHERE id = 1", &[]).await.unwrap();
+    }
+    let error = db.with_idempotency_key("x".repeat(300)).execute(add, &[&5i64]).await.unwrap_err();
+    assert_eq!((error.sqlstate(), error.kind()), ("22023", ErrorKind::Refused));
+    assert_eq!(db.query_one(add, &[&0i64]).await.unwrap().get::<i64>(0).unwrap(), 105);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_of_one_statement_may_have_a_key() {
+    let node = Node::start().await;
+    let db = accounts(&node).await;
+    let mut client = SqlClient::connect(format!("http://{}", node.grpc)).await.unwrap();
+    for _ in 0..2 {
+        let request = v1::ExecuteRequest {
+            sql: "UPDATE accounts SET balance = balance + 1 WHERE id = 2".into(),
+            idempotency_key: "call".into(),
+            ..Default::default()
+        };
+        let mut answers = client.execute(request).await.unwrap().into_inner();
+        while answers.message().await.unwrap().is_some() {}
+    }
+    let balance: i64 = db.query_one("SELECT balance FROM accounts WHERE id = 2", &[]).await.unwrap().get(0).unwrap();
+    assert_eq!(balance, 51);
+    let request = v1::ExecuteRequest { sql: "SELECT 1".into(), idempotency_key: "call".into(), ..Default::default() };
+    let refused = client.execute(request).await.unwrap().into_inner().message().await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert_eq!(refused.get_details_error_info().unwrap().reason, "IDEMPOTENCY_KEY_REUSED");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_over_keys_may_have_an_idempotency_key() {
+    let node = Node::start().await;
+    let keys = node.client().await.key_range();
+    for _ in 0..2 {
+        let once = keys.with_idempotency_key("over keys");
+        let before = once
+            .transact(TransactionOptions::default(), async |mut tx| {
+                let before = tx.get(&[b"a"], true).await?.remove(0);
+                let page = tx.scan(b"", b"", 10, false).await?;
+                let more = [before.clone().unwrap_or_default(), b"x".to_vec()].concat();
+                tx.put(&[(b"a", &more)]).await?;
+                Ok((before, page.rows.len()))
+            })
+            .await
+            .unwrap();
+        assert_eq!(before, (None, 0));
+        assert_eq!(keys.get(&[b"a"]).await.unwrap(), [Some(b"x".to_vec())]);
+    }
+    let put = keys.with_idempotency_key("put");
+    let first = put.put(&[(b"b", b"1")]).await.unwrap();
+    keys.put(&[(b"b", b"2")]).await.unwrap();
+    assert_eq!(put.put(&[(b"b", b"1")]).await.unwrap(), first);
+    assert_eq!(keys.get(&[b"b"]).await.unwrap(), [Some(b"2".to_vec())]);
+    assert_eq!(put.delete(&[b"b"]).await.unwrap_err().reason(), Some("IDEMPOTENCY_KEY_REUSED"));
+    // Half of the first run, and a transaction that cannot write.
+    let half = keys.with_idempotency_key("over keys").begin(TransactionOptions::default()).await.unwrap();
+    assert_eq!(half.commit().await.unwrap_err().sqlstate(), "55000");
+    let reading = put.begin(TransactionOptions::read_only()).await.err().unwrap();
+    assert_eq!(reading.sqlstate(), "22023");
+}

@@ -161,6 +161,7 @@ fn part_of_key_space(key: &Key) -> String {
         [keyspace::CATALOG, rest @ ..] => ("catalog", rest),
         [keyspace::TABLES, rest @ ..] => ("tables", rest),
         [keyspace::APPLICATION, rest @ ..] => ("application", rest),
+        [keyspace::IDEMPOTENCY, rest @ ..] => ("idempotency keys", rest),
         rest => ("unassigned", rest),
     };
     let mut out = format!("<{name}>");

@@ -79,6 +79,8 @@ pub enum Plan {
     Set {
         name: String,
         value: Option<String>,
+        /// Until the transaction ends.
+        local: bool,
     },
     ResetAll,
     DiscardAll,

@@ -112,7 +112,7 @@ pub fn plan(sql: &Sql) -> Result<(Plan, Vec<Column>)> {
         Sql::Set(set) => plan_set(set)?,
         Sql::Reset(ast::ResetStatement { reset: ast::Reset::ALL }) => Plan::ResetAll,
         Sql::Reset(ast::ResetStatement { reset: ast::Reset::ConfigurationParameter(name) }) => {
-            Plan::Set { name: variable_name(name)?, value: None }
+            Plan::Set { name: variable_name(name)?, value: None, local: false }
         }
         Sql::ShowVariable { variable } => {
             let show = show_variable(variable)?;
@@ -186,22 +186,20 @@ fn transaction_modes(modes: &[ast::TransactionMode]) -> Result<TransactionModes>
 fn plan_set(set: &ast::Set) -> Result<Plan> {
     match set {
         ast::Set::SingleAssignment { scope, hivevar: false, variable, values } => {
-            if *scope == Some(ast::ContextModifier::Local) {
-                return Err(Error::unsupported("SET LOCAL"));
-            }
+            let local = *scope == Some(ast::ContextModifier::Local);
             let name = variable_name(variable)?;
             let values = values.iter().map(set_value).collect::<Result<Vec<_>>>()?;
             let value = match values.as_slice() {
                 [None] => None,
                 values => Some(values.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(", ")),
             };
-            Ok(Plan::Set { name, value })
+            Ok(Plan::Set { name, value, local })
         }
-        ast::Set::SetTimeZone { local: false, value } => {
-            Ok(Plan::Set { name: "TimeZone".to_string(), value: set_value(value)? })
+        ast::Set::SetTimeZone { local, value } => {
+            Ok(Plan::Set { name: "TimeZone".to_string(), value: set_value(value)?, local: *local })
         }
         ast::Set::SetNames { charset_name, collation_name: None } => {
-            Ok(Plan::Set { name: "client_encoding".to_string(), value: Some(charset_name.value.clone()) })
+            Ok(Plan::Set { name: "client_encoding".to_string(), value: Some(charset_name.value.clone()), local: false })
         }
         ast::Set::SetTransaction { modes, snapshot: None, session } => {
             let modes = transaction_modes(modes)?;

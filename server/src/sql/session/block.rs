@@ -31,6 +31,7 @@ pub struct BlockOutcome {
 impl Session {
     /// Runs the statements of one query string.
     pub async fn execute_block(&mut self, statements: &[Statement]) -> BlockOutcome {
+        self.request_key = None;
         let mut outcome = BlockOutcome::default();
         let mut attempts = Attempts::default();
         // Where the transaction that is open now began.

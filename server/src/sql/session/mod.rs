@@ -21,6 +21,9 @@
 //! statement's own transaction is rolled back, and an explicit one has failed.
 
 mod block;
+mod keyed;
+mod answer;
+mod settings;
 mod rows;
 mod run;
 mod transaction;
@@ -41,6 +44,7 @@ use super::plan::{Column, Plan, Planned};
 use super::plan_cache::PlanCache;
 use super::schema::Table;
 use super::variables::{SessionInfo, Variables};
+use crate::kv::idempotency::{CollectLimits, Collector, IdempotencyKey};
 use crate::kv::{CommitTimings, Kv, RetryReason};
 
 pub use block::{BlockOutcome, BlockResult};
@@ -73,12 +77,31 @@ impl Sql {
 
     /// Opens a session.
     pub fn session(self: &Arc<Sql>, options: SessionOptions) -> Session {
-        let mut variables = Variables::default();
+        let mut variables = Variables::of_node(&self.limits);
         // The name is free text, which is always taken.
         let _ = variables.set("application_name", &options.application_name);
         let backend_pid = self.sessions_begun.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & i32::MAX;
         let info = SessionInfo { user: options.user, database: options.database, backend_pid, variables };
-        Session { sql: self.clone(), info, state: State::Idle, running: false, committing: Arc::default() }
+        Session {
+            sql: self.clone(),
+            info,
+            state: State::Idle,
+            running: false,
+            committing: Arc::default(),
+            request_key: None,
+            before_local: BTreeMap::new(),
+        }
+    }
+
+    /// What deletes idempotency keys whose time is over. To be stepped for as long as a node runs.
+    pub fn key_collector(&self) -> Collector {
+        let limits = CollectLimits {
+            retention: self.limits.idempotency_retention,
+            page_rows: self.limits.idempotency_page_rows,
+            page_bytes: self.limits.idempotency_page_bytes,
+            pause: self.limits.idempotency_page_pause,
+        };
+        Collector::new(self.kv.clone(), limits)
     }
 
     /// Goes on with deletions that a crash has cut short. To be called once when a node starts.
@@ -113,6 +136,10 @@ pub struct Session {
     running: bool,
     /// Set while a commit is under way, shared with the guard of the statement's timeout.
     committing: Arc<AtomicBool>,
+    /// The idempotency key that came with the statement that runs.
+    request_key: Option<IdempotencyKey>,
+    /// What `SET LOCAL` has set in the open block, with the values to go back to.
+    before_local: BTreeMap<String, String>,
 }
 
 /// Knows whether a session is committing. A statement that is dropped then leaves nobody who knows how it ended.
@@ -148,6 +175,8 @@ pub struct Completion {
     pub commit_timestamp: Option<Timestamp>,
     /// Of the open transaction, once it has written: what to ask for its outcome with.
     pub transaction: Option<TxnAddress>,
+    /// The statement was not run: this is what it was answered in an earlier run under the same idempotency key.
+    pub replayed: bool,
     /// How often the transaction was run again, and why.
     pub retries: Vec<(RetryReason, u32)>,
 }

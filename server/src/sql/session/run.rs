@@ -12,11 +12,12 @@ use super::super::error::{Error, Result, state};
 use super::super::exec::{self, Context, Row, ddl, show, write};
 use super::super::expr::EvalContext;
 use super::super::plan::{Node, Plan, Planned, Show, TransactionModes};
-use super::super::variables::isolation_name;
+use super::super::variables::{IDEMPOTENCY_KEY, isolation_name};
+use super::keyed::Request;
 use super::rows::{Outcome, Stream};
 use super::transaction::{Active, Attempts, Extent, explain_conflict};
 use super::{Completion, Prepared, Rows, Session, State};
-use crate::kv::{BeginOptions, Committed, Kv};
+use crate::kv::{self, BeginOptions, Committed, Kv};
 
 impl Session {
     /// Runs a statement.
@@ -24,8 +25,20 @@ impl Session {
     /// # Errors
     /// What the statement meets. A transaction has failed then.
     pub async fn execute(&mut self, prepared: &Prepared, params: Vec<Datum>) -> Result<Rows<'_>> {
-        let outcome = self.execute_as(prepared, params, Extent::Statement).await?;
-        Ok(Rows::new(self, outcome))
+        self.execute_with_key(prepared, params, "").await
+    }
+
+    /// Opens a transaction block with the session's defaults.
+    ///
+    /// # Errors
+    /// `25001` inside of one, which has failed then; those of the key-value layer.
+    pub async fn begin(&mut self) -> Result<()> {
+        self.settle();
+        if !matches!(self.state, State::Idle) {
+            self.fail();
+            return Err(Error::new(state::ACTIVE_TRANSACTION, "there is already a transaction in progress"));
+        }
+        self.begin_explicit(TransactionModes::default()).await.map(drop)
     }
 
     /// Runs a statement; outside of a transaction, in one of the given extent.
@@ -50,7 +63,7 @@ impl Session {
     async fn fail_with(&mut self, error: Error, extent: Extent) -> Error {
         let mut error = explain_conflict(error, &self.sql.catalog);
         // Nearly every error tells something of the rows that it came from, so the reply rule holds for all.
-        if error.cause.is_none()
+        if matches!(error.cause, None | Some(kv::Error::KeyReused(_) | kv::Error::Limit(_)))
             && let State::Open(active) = &mut self.state
             && active.has_run
             && let Err(worse) = active.txn.reveal().await
@@ -86,7 +99,10 @@ impl Session {
             | Plan::CreateTable { .. }
             | Plan::DropTables { .. }
             | Plan::Truncate(_)
-            | Plan::Show(_) => self.run_in_transaction(planned, params, extent).await,
+            | Plan::Show(_) => {
+                let request = Request { prepared, params: &params };
+                self.run_in_transaction(planned, request, extent).await
+            }
             Plan::SplitAt { table, rows } => {
                 if self.is_explicit() {
                     let message = "ALTER TABLE ... SPLIT AT cannot run inside a transaction block";
@@ -134,8 +150,7 @@ impl Session {
                     self.info.variables.set("default_transaction_read_only", value)?;
                 }
             }
-            Plan::Set { name, value: Some(value) } => self.info.variables.set(name, value)?,
-            Plan::Set { name, value: None } => self.info.variables.reset(name)?,
+            Plan::Set { name, value, local } => return self.set(name, value.as_deref(), *local),
             Plan::ResetAll => self.info.variables.reset_all(),
             Plan::DiscardAll => {
                 if self.is_explicit() {
@@ -173,6 +188,9 @@ impl Session {
                 self.state = State::Open(Box::new(active));
             }
         }
+        if let Some(key) = self.request_key.take() {
+            self.set_local(IDEMPOTENCY_KEY, Some(key.as_str()))?;
+        }
         Ok(outcome)
     }
 
@@ -196,7 +214,9 @@ impl Session {
     }
 
     async fn commit_explicit(&mut self) -> Result<Outcome> {
-        match std::mem::replace(&mut self.state, State::Idle) {
+        let ended = std::mem::replace(&mut self.state, State::Idle);
+        self.end_local_settings();
+        match ended {
             State::Idle => {
                 let mut outcome = Outcome::done("COMMIT");
                 outcome.completion.notices.push("there is no transaction in progress".to_string());
@@ -204,8 +224,9 @@ impl Session {
             }
             State::Failed => Ok(Outcome::done("ROLLBACK")),
             State::Open(active) => {
-                let committed = self.commit(*active).await?;
                 let mut outcome = Outcome::done("COMMIT");
+                outcome.completion.replayed = active.is_replay();
+                let committed = self.commit(*active).await?;
                 set_committed(&mut outcome.completion, Some(committed));
                 Ok(outcome)
             }
@@ -214,7 +235,9 @@ impl Session {
 
     async fn rollback_explicit(&mut self) -> Outcome {
         let mut outcome = Outcome::done("ROLLBACK");
-        match std::mem::replace(&mut self.state, State::Idle) {
+        let ended = std::mem::replace(&mut self.state, State::Idle);
+        self.end_local_settings();
+        match ended {
             State::Open(mut active) => active.txn.rollback().await,
             State::Failed => {}
             State::Idle => outcome.completion.notices.push("there is no transaction in progress".to_string()),
@@ -226,7 +249,7 @@ impl Session {
     async fn run_in_transaction(
         &mut self,
         planned: Arc<Planned>,
-        params: Vec<Datum>,
+        request: Request<'_>,
         extent: Extent,
     ) -> Result<Outcome> {
         let sql = self.sql.clone();
@@ -243,7 +266,7 @@ impl Session {
             let (priority, extent_now, may_retry) =
                 (active.txn.priority(), active.extent, !active.has_answered && active.extent != Extent::Block);
             options = BeginOptions { priority: Some(priority), ..active.options.clone() };
-            let error = match self.attempt(&planned, &params).await {
+            let error = match self.attempt(&planned, &request).await {
                 Ok(mut outcome) => {
                     outcome.completion.retries = attempts.reasons();
                     return Ok(outcome);
@@ -263,7 +286,20 @@ impl Session {
         }
     }
 
-    async fn attempt(&mut self, planned: &Arc<Planned>, params: &[Datum]) -> Result<Outcome> {
+    async fn attempt(&mut self, planned: &Arc<Planned>, request: &Request<'_>) -> Result<Outcome> {
+        let mut outcome = match self.replay(request, &planned.plan).await? {
+            Some(replayed) => replayed,
+            None => {
+                let mut outcome = self.run_plan(planned, request.params).await?;
+                self.keep(request, &planned.plan, &mut outcome).await?;
+                outcome
+            }
+        };
+        self.answer(&mut outcome).await?;
+        Ok(outcome)
+    }
+
+    async fn run_plan(&mut self, planned: &Arc<Planned>, params: &[Datum]) -> Result<Outcome> {
         let sql = self.sql.clone();
         let State::Open(active) = &mut self.state else {
             return Err(Error::new(state::INTERNAL, "there is no transaction to run in"));
@@ -274,10 +310,10 @@ impl Session {
         }
         active.has_run |= !matches!(planned.plan, Plan::Show(_));
         let eval = EvalContext { params, now: active.now, session: Some(&self.info), kv: Some(&*sql.kv) };
-        let mut outcome = match &planned.plan {
+        match &planned.plan {
             Plan::Query(node) => {
                 let mut cx = Context { txn: &mut *active.txn, eval, limits: &sql.limits };
-                first_rows(node, planned, params, &mut cx).await?
+                first_rows(node, planned, params, &mut cx).await
             }
             Plan::Show(show) => {
                 let rows = match show {
@@ -288,14 +324,15 @@ impl Session {
                         let value = if active.options.read_only { "on" } else { "off" };
                         vec![vec![Datum::Text(value.to_string())]]
                     }
+                    Show::TransactionId if active.is_replay() => {
+                        vec![vec![active.address().map_or(Datum::Null, |a| Datum::Text(a.to_string()))]]
+                    }
                     _ => show::run(show, &*sql.kv, &mut *active.txn, &self.info).await?,
                 };
-                Outcome::rows(rows, Completion { tag: "SHOW".to_string(), ..Completion::default() })
+                Ok(Outcome::rows(rows, Completion { tag: "SHOW".to_string(), ..Completion::default() }))
             }
-            plan => change(plan, active, eval, &sql.limits).await?,
-        };
-        self.answer(&mut outcome).await?;
-        Ok(outcome)
+            plan => change(plan, active, eval, &sql.limits).await,
+        }
     }
 
     /// Before results leave: a statement's own transaction commits if the statement is finished; otherwise what was
@@ -308,7 +345,7 @@ impl Session {
             return Ok(());
         }
         if active.is_explicit() {
-            outcome.completion.transaction = active.txn.address();
+            outcome.completion.transaction = active.address();
         }
         if active.extent != Extent::Block {
             active.txn.reveal().await?;
@@ -318,11 +355,23 @@ impl Session {
     }
 
     /// Commits. From here on no timeout may cut in, as the outcome would not be known.
-    pub(super) async fn commit(&mut self, active: Active) -> Result<Committed> {
+    pub(super) async fn commit(&mut self, mut active: Active) -> Result<Committed> {
         let sql = self.sql.clone();
+        let key = active.guard.as_ref().map(|guard| guard.key().clone());
         self.committing.store(true, Ordering::Relaxed);
-        let committed = active.commit(&*sql.kv, &sql.catalog, &sql.limits).await;
+        let ended = match &mut active.guard {
+            Some(guard) => guard.end(&mut *active.txn, &*sql.kv).await.map_err(Error::from),
+            None => Ok(None),
+        };
+        let committed = match ended {
+            Ok(None) => active.commit(&*sql.kv, &sql.catalog, &sql.limits).await,
+            Ok(Some(first)) => Ok(first),
+            Err(error) => Err(error),
+        };
         self.committing.store(false, Ordering::Relaxed);
+        if let (Some(key), Ok(_)) = (key, &committed) {
+            self.use_up(&key);
+        }
         committed
     }
 

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::transaction::TxnAddress;
+
 use super::super::catalog::{self, Catalog};
 use super::super::error::{Error, Result, conflict_sentence, state};
 use super::super::limits::Limits;
 use super::super::schema::Table;
+use crate::kv::idempotency::Guard;
 use crate::kv::{BeginOptions, Committed, Conflict, Kv, RetryReason, Transaction};
 
 /// How far a transaction reaches.
@@ -38,6 +41,9 @@ pub struct Active {
     pub dropped: Vec<u64>,
     /// Tables that it has written to.
     pub written: BTreeMap<u64, Arc<Table>>,
+    /// Whether it is settled under which idempotency key it runs, if any.
+    pub key_is_settled: bool,
+    pub guard: Option<Guard>,
     begun: Duration,
 }
 
@@ -60,12 +66,24 @@ impl Active {
             own_tables: BTreeMap::new(),
             dropped: Vec::new(),
             written: BTreeMap::new(),
+            key_is_settled: false,
+            guard: None,
             begun,
         })
     }
 
     pub fn is_explicit(&self) -> bool {
         self.extent == Extent::Explicit
+    }
+
+    /// Whether it is an earlier transaction's repetition, which runs nothing.
+    pub fn is_replay(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.first().is_some())
+    }
+
+    /// Where its outcome is kept, or that of the transaction which it repeats; `None` as long as nothing is written.
+    pub fn address(&self) -> Option<TxnAddress> {
+        self.guard.as_ref().and_then(Guard::first).or_else(|| self.txn.address())
     }
 
     /// Commits, and carries out what follows from it.
