@@ -2,9 +2,12 @@
 //!
 //! The simulator draws them per seed, so that edges are met early; production takes the defaults.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use txn::locks::LockTimes;
+
+use crate::probe::{Probe, Silent};
 
 /// See the module. Durations are on the monotonic clock.
 #[derive(Clone, Debug)]
@@ -52,6 +55,8 @@ pub struct Knobs {
     pub txn_bytes_max: usize,
     /// Requests of one gateway in flight past which more wait.
     pub requests_in_flight_max: usize,
+    /// Where fault points and coverage end: see [`crate::probe`].
+    pub probe: Arc<dyn Probe>,
 }
 
 impl Default for Knobs {
@@ -79,6 +84,7 @@ impl Default for Knobs {
             request_deadline: Duration::from_secs(15),
             txn_bytes_max: 64 << 20,
             requests_in_flight_max: 10_000,
+            probe: Arc::new(Silent),
         }
     }
 }

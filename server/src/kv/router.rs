@@ -17,6 +17,10 @@ use range_split::RangeMap;
 
 use crate::config::Knobs;
 use crate::env::{Env, Outbox};
+use crate::probe::{Path, Point};
+
+/// How long a gateway waits for an answer where [`Point::ImpatientGateway`] fires.
+const IMPATIENT: Duration = Duration::from_millis(2);
 
 /// Why a request was not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,8 +145,14 @@ impl Router {
                     detail: format!("{id} did not answer in time: {detail}"),
                 });
             }
+            if self.knobs.probe.fires(Point::LeaderForgotten) {
+                self.cache().leaders.remove(&range.id);
+            }
             let target = self.target(range, attempt);
-            let timeout = self.knobs.attempt_timeout.min(until - now);
+            let mut timeout = self.knobs.attempt_timeout.min(until - now);
+            if self.knobs.probe.fires(Point::ImpatientGateway) {
+                timeout = timeout.min(IMPATIENT);
+            }
             let request = RangeRequest { range: range.id, epoch: range.epoch, operation: operation.clone() };
             match self.ask(target, request, timeout).await {
                 Some(Response::Done(reply)) => {
@@ -163,6 +173,7 @@ impl Router {
                     }
                     Refusal::WrongRange(ranges) => {
                         self.learn(ranges);
+                        self.knobs.probe.took(Path::Repartitioned);
                         return Err(Failure::Repartition { sent: maybe_sent });
                     }
                     Refusal::Unknown => {
@@ -233,6 +244,9 @@ impl Router {
         };
         // Given up or cancelled, nobody is left behind.
         let _forget = Forget { router: self, id };
+        if self.knobs.probe.fires(Point::RequestTwice) {
+            self.outbox.send(to, Body::Request { id, request: request.clone() });
+        }
         self.outbox.send(to, Body::Request { id, request });
         match future::select(answer, self.env.sleep(timeout)).await {
             Either::Left((response, _)) => response.ok(),

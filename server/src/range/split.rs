@@ -11,6 +11,7 @@ use txn::WriteBatch;
 
 use super::replica::{FRESH_APPLIED, Replica, Surroundings};
 use super::state::{self, RangeState};
+use crate::probe::Path;
 
 /// The descriptors after a split; `None` if the key is the range's first key already.
 ///
@@ -44,6 +45,7 @@ impl Replica {
     ) {
         assert_eq!(left.end, right.start, "the halves of a split touch");
         let right = RangeState { descriptor: right, read_floor, receipt_floor: self.state.receipt_floor };
+        cx.knobs.probe.took(Path::Split);
         self.state.descriptor = left;
         state::put_state(batch, &self.state);
         state::put_state(batch, &right);
