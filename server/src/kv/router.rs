@@ -180,6 +180,13 @@ impl Router {
                         maybe_sent = true;
                         detail = "its leader changed".into();
                     }
+                    Refusal::Corrupt(why) => {
+                        // Nothing has happened here, nor will: this replica has stopped, and another is to lead.
+                        self.knobs.probe.took(Path::StoppedAvoided);
+                        self.redirect(range.id, target, None);
+                        detail = why;
+                        self.pause(attempt, false).await;
+                    }
                     Refusal::Busy(why) => {
                         detail = why;
                         self.pause(attempt, false).await;
