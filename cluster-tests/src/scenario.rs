@@ -16,7 +16,7 @@ use crate::sim::net::NetOptions;
 use crate::sim::probe::{Coverage, draw_points};
 use crate::sim::rng::Rng;
 use crate::sim::trace::Trace;
-use crate::sim::{Abandon, FaultPlan, Options, World};
+use crate::sim::{Abandon, Fault, FaultPlan, Options, World};
 use crate::workload::append::Lists;
 use crate::workload::bank::{Bank, Layer};
 use crate::workload::register::Registers;
@@ -93,6 +93,11 @@ pub fn draw(seed: u64, nodes: usize) -> Options {
     let lost = rng.below(nodes as u64) as usize;
     let minority: Vec<usize> = (lost..lost + (nodes - 1) / 2).map(|node| node % nodes).collect();
     options.faults = FaultPlan::draw(&mut rng, nodes, &minority, 0, 17 * SECOND);
+    // Where the clients' keys lie in one range only, many protocols have nothing to do.
+    for split in 0..rng.below(5) {
+        options.faults.0.push((split * SECOND / 10, Fault::Split { key: rng.next() }));
+    }
+    options.faults.0.sort_by_key(|(at, _)| *at);
     options.points = draw_points(&mut rng);
     options.abandon = rng.one_in(3).then(|| {
         let count = rng.between(1, minority.len() as u64) as usize;

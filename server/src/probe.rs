@@ -116,8 +116,6 @@ pub enum Path {
     CeilingReached,
     /// A message was refused for its clock.
     MessageRefused,
-    /// An entry was skipped, as it was evaluated in another term.
-    OtherTermSkipped,
     /// A leader fell with commands in flight.
     CommandsInFlightLost,
     /// A first leader needed no low-water mark; a later one set it.
@@ -145,7 +143,7 @@ pub enum Path {
 }
 
 impl Path {
-    pub const ALL: [Path; 37] = [
+    pub const ALL: [Path; 36] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -168,7 +166,6 @@ impl Path {
         Path::LockWounded,
         Path::CeilingReached,
         Path::MessageRefused,
-        Path::OtherTermSkipped,
         Path::CommandsInFlightLost,
         Path::FirstLeader,
         Path::LaterLeader,
