@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use server::probe::Point;
 
-use crate::scenario::{Failure, attempt};
+use crate::scenario::{Failure, Run, attempt};
 use crate::script::Script;
 use crate::shrink::shrink;
 
@@ -16,15 +16,16 @@ pub const TRIES: usize = 600;
 
 const SECOND: u64 = 1_000_000_000;
 
-struct Reducer {
+struct Reducer<R> {
     script: Script,
     failure: Failure,
     tries: usize,
+    run: R,
 }
 
-/// The smallest script found that fails in the same way within so many tries.
-pub fn reduce(script: Script, failure: Failure, tries: usize) -> Script {
-    let mut reducer = Reducer { script, failure, tries };
+/// The smallest script found that fails in the same way within so many tries. `run` runs one.
+pub fn reduce(script: Script, failure: Failure, tries: usize, run: impl FnMut(&Script) -> Run) -> Script {
+    let mut reducer = Reducer { script, failure, tries, run };
     reducer.faults();
     reducer.time();
     reducer.minority();
@@ -36,13 +37,18 @@ pub fn reduce(script: Script, failure: Failure, tries: usize) -> Script {
     reducer.script
 }
 
-impl Reducer {
+/// Runs a script as it stands.
+pub fn run(script: &Script) -> Run {
+    attempt(script.work, script.options())
+}
+
+impl<R: FnMut(&Script) -> Run> Reducer<R> {
     fn fails(&mut self, script: &Script) -> bool {
         if self.tries == 0 {
             return false;
         }
         self.tries -= 1;
-        attempt(script.work, script.options()).verdict.failure == Some(self.failure)
+        (self.run)(script).verdict.failure == Some(self.failure)
     }
 
     /// Takes a candidate if it fails. Says whether it did.
@@ -97,7 +103,7 @@ impl Reducer {
 
     fn operations(&mut self) {
         if self.script.operations.is_none() {
-            let begun = attempt(self.script.work, self.script.options()).begun;
+            let begun = (self.run)(&self.script).begun;
             if !self.take(Script { operations: Some(begun), ..self.script.clone() }) {
                 return;
             }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use cluster_tests::reduce::{TRIES, reduce};
+use cluster_tests::reduce::{self, TRIES, reduce};
 use cluster_tests::scenario::{Run, attempt, draw};
 use cluster_tests::script::Script;
 use cluster_tests::sim::faults::Kind;
@@ -133,7 +133,7 @@ impl Args {
         if self.shrink {
             // Each try would tell of its assertion.
             std::panic::set_hook(Box::new(|_| {}));
-            let script = reduce(Script::of(work, options), failure, self.tries);
+            let script = reduce(Script::of(work, options), failure, self.tries, reduce::run);
             let _ = std::panic::take_hook();
             let path = self.scripts.join(format!("{}-{}-{}.script", work.name(), options.nodes, options.seed));
             let (faults, operations) = (script.faults.len(), script.operations.as_ref().map_or(0, Vec::len));

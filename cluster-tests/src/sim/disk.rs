@@ -176,13 +176,11 @@ impl Disk {
     /// Flips a bit of the log somewhere before the last frame. Says whether there was one.
     pub fn rot_log(&mut self, dice: u64) -> bool {
         let mut rng = Rng::new(dice, "rot");
-        let [older @ .., _, _] = self.frames.as_slice() else { return false };
-        if older.is_empty() {
-            return false;
-        }
-        let at = rng.below(older.len() as u64) as usize;
-        let length = self.log[self.frames[at]..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
-        let byte = self.frames[at] + rng.below((FRAME_HEADER + length) as u64) as usize;
+        let Some(older) = self.frames.len().checked_sub(2).filter(|older| *older > 0) else { return false };
+        let at = rng.below(older as u64) as usize;
+        // Not in the padding behind the payload, which nobody reads: that is less than eight bytes.
+        let length = self.frames[at + 1] - self.frames[at] - FRAME_HEADER;
+        let byte = self.frames[at] + rng.below(length as u64) as usize;
         self.log[byte] ^= 1 << rng.below(8);
         self.rotten = true;
         true
