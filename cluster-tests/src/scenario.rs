@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use server::config::Knobs;
 use server::kv::{Db, Error};
+use txn::clock::Trust;
 
 use crate::check;
 use crate::check::history::History;
@@ -16,7 +17,7 @@ use crate::sim::net::NetOptions;
 use crate::sim::probe::{Coverage, draw_points};
 use crate::sim::rng::Rng;
 use crate::sim::trace::Trace;
-use crate::sim::{Abandon, Fault, FaultPlan, Options, World};
+use crate::sim::{Abandon, Fault, FaultPlan, Options, World, lead_clocks_astray};
 use crate::workload::append::Lists;
 use crate::workload::bank::{Bank, Layer};
 use crate::workload::register::Registers;
@@ -106,6 +107,23 @@ pub fn draw(seed: u64, nodes: usize) -> Options {
     options
 }
 
+/// As [`draw`], with clocks that leave their bounds, so few at a time that a majority is right.
+pub fn draw_astray(seed: u64, nodes: usize) -> Options {
+    let mut options = draw(seed, nodes);
+    let mut rng = Rng::new(seed, "astray");
+    lead_clocks_astray(&mut options.faults, &mut rng, nodes, (nodes - 1) / 2, 17 * SECOND);
+    options
+}
+
+/// As [`draw`], with clocks of which nobody asks anything.
+pub fn draw_untrusted(seed: u64, nodes: usize) -> Options {
+    let mut options = draw(seed, nodes);
+    options.trust = Trust::Untrusted;
+    let mut rng = Rng::new(seed, "untrusted");
+    lead_clocks_astray(&mut options.faults, &mut rng, nodes, nodes, 17 * SECOND);
+    options
+}
+
 /// Runs the bank, through keys or through SQL as the seed says.
 pub fn run_bank(options: Options) -> Verdict {
     run_work(Work::Bank, options).verdict
@@ -172,6 +190,12 @@ type Clients = Arc<Mutex<Vec<(usize, usize)>>>;
 
 /// Runs a workload: loads it, lets it work under faults, heals everything, and judges.
 pub fn run(options: Options, workload: &impl Workload) -> Run {
+    let real_time = options.trust == Trust::Bounded;
+    run_and_ask(options, workload, real_time)
+}
+
+/// As [`run`]; says whether real-time order is asked for, whatever the cluster promises.
+pub fn run_and_ask(options: Options, workload: &impl Workload, real_time: bool) -> Run {
     let opened = Rc::new(Cell::new(false));
     let unquiet_ns = options.unquiet_ns;
     let clients: Clients = Arc::new(Mutex::new(vec![(0, 0); options.nodes]));
@@ -206,7 +230,7 @@ pub fn run(options: Options, workload: &impl Workload) -> Run {
     if stuck(&world) > 0 {
         violations.push((Failure::ClientsStuck, format!("{} clients have not come to an end", stuck(&world))));
     }
-    violations.extend(judge(&mut world, workload));
+    violations.extend(judge(&mut world, workload, real_time));
     verdict(world, workload, violations)
 }
 
@@ -250,7 +274,7 @@ fn load(world: &mut World, workload: &impl Workload) -> Result<(), String> {
 }
 
 /// Asks the healed cluster for everything, and says what is wrong.
-fn judge(world: &mut World, workload: &impl Workload) -> Vec<(Failure, String)> {
+fn judge(world: &mut World, workload: &impl Workload, real_time: bool) -> Vec<(Failure, String)> {
     let mut violations = Vec::new();
     if let Err(why) = ask(world, 20 * SECOND, |db| workload.finish(db)) {
         violations.push((Failure::NoAnswer, format!("after all faults the cluster does not answer: {why}")));
@@ -258,7 +282,7 @@ fn judge(world: &mut World, workload: &impl Workload) -> Vec<(Failure, String)> 
     let until = world.now() + 3 * SECOND;
     world.run_until(until, |_| false);
     violations.extend(check::replicas::violations(world).into_iter().map(|what| (Failure::ReplicasDiffer, what)));
-    violations.extend(workload.judge().into_iter().map(|what| (Failure::WrongHistory, what)));
+    violations.extend(workload.judge(real_time).into_iter().map(|what| (Failure::WrongHistory, what)));
     violations
 }
 

@@ -6,6 +6,7 @@
 //! nodes 3
 //! seed 17
 //! unquiet 4000000000
+//! clocks untrusted
 //! minority dead 2
 //! point ExtraPush 20
 //! fault 1500000000 crash 0 800000000
@@ -19,6 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use server::probe::Point;
+use txn::clock::Trust;
 
 use crate::scenario::draw;
 use crate::sim::probe::Points;
@@ -32,6 +34,7 @@ pub struct Script {
     pub nodes: usize,
     pub seed: u64,
     pub unquiet_ns: u64,
+    pub trust: Trust,
     pub abandon: Option<Abandon>,
     pub points: Points,
     pub faults: Vec<(u64, Fault)>,
@@ -47,6 +50,7 @@ impl Script {
             nodes: options.nodes,
             seed: options.seed,
             unquiet_ns: options.unquiet_ns,
+            trust: options.trust,
             abandon: options.abandon.clone(),
             points: options.points.clone(),
             faults: options.faults.0.clone(),
@@ -58,6 +62,7 @@ impl Script {
     pub fn options(&self) -> Options {
         Options {
             unquiet_ns: self.unquiet_ns,
+            trust: self.trust,
             abandon: self.abandon.clone(),
             points: self.points.clone(),
             faults: FaultPlan(self.faults.clone()),
@@ -76,6 +81,7 @@ impl Script {
             nodes: 3,
             seed: 0,
             unquiet_ns: Options::calm(0, 3).unquiet_ns,
+            trust: Trust::Bounded,
             abandon: None,
             points: Points::new(),
             faults: Vec::new(),
@@ -104,6 +110,7 @@ impl Script {
             "nodes" => self.nodes = rest.parse().ok()?,
             "seed" => self.seed = rest.parse().ok()?,
             "unquiet" => self.unquiet_ns = rest.parse().ok()?,
+            "clocks" if rest == "untrusted" => self.trust = Trust::Untrusted,
             "minority" => {
                 let (how, nodes) = rest.split_once(' ')?;
                 let dead = ["dead", "cut"].contains(&how).then_some(how == "dead")?;
@@ -130,6 +137,9 @@ impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "workload {}\nnodes {}\nseed {}", self.work.name(), self.nodes, self.seed)?;
         writeln!(f, "unquiet {}", self.unquiet_ns)?;
+        if self.trust == Trust::Untrusted {
+            writeln!(f, "clocks untrusted")?;
+        }
         if let Some(Abandon { nodes, dead }) = &self.abandon {
             let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
             writeln!(f, "minority {} {}", if *dead { "dead" } else { "cut" }, nodes.join(" "))?;

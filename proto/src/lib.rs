@@ -10,6 +10,7 @@
 //! variant and field has a stable number, an unknown optional field is skipped, and a new one is optional.
 
 pub mod timestamp;
+pub mod clock;
 pub mod id;
 pub mod key;
 pub mod keyspace;

@@ -3,6 +3,7 @@
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
+use crate::clock::ClockReport;
 use crate::request::{RangeRequest, Response};
 use crate::{Key, NodeId, RangeId, ReplicaId, Timestamp};
 
@@ -39,6 +40,9 @@ pub enum Body {
         #[n(1)]
         response: Response,
     },
+    /// Evidence about clocks. Read even where the envelope's own reading is refused.
+    #[n(3)]
+    Clock(#[n(0)] ClockReport),
 }
 
 /// One Raft message of one range.

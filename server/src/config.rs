@@ -23,6 +23,10 @@ pub struct Knobs {
     /// The read window `W`: how far beyond an acknowledged heartbeat a leader serves reads. A new leader writes this much
     /// above its clock at first, and its clients wait for it.
     pub read_window: Duration,
+    /// How often a node tells the others what its clock shows.
+    pub clock_report_every: Duration,
+    /// How long what a node says of its clock counts.
+    pub clock_horizon: Duration,
     /// How far ahead of the clock the HLC ceiling is synced.
     pub ceiling_step: Duration,
     /// How long a request waits at a range for an intent before its gateway settles the intent's owner.
@@ -67,6 +71,8 @@ impl Default for Knobs {
             election_ticks: 10,
             heartbeat_ticks: 2,
             read_window: Duration::from_millis(600),
+            clock_report_every: Duration::from_millis(250),
+            clock_horizon: Duration::from_secs(2),
             ceiling_step: Duration::from_secs(1),
             push_after: Duration::from_millis(20),
             lock_wait: Duration::from_millis(400),

@@ -6,7 +6,10 @@
 //!
 //! Who waits stands in order of age: the oldest is next. Deadlock is excluded by *wound-wait*: an older transaction that
 //! has waited for a younger holder longer than a grace period takes the lock; the grace lets a holder that is about to
-//! finish do so. As no older transaction waits for a younger one for ever, no cycle can last.
+//! finish do so. As no older transaction waits for a younger one for ever, no cycle can last. A cycle inside one table is seen
+//! at once and need not last even that long: the youngest in it is wounded.
+//!
+//! A wounded transaction has to run again, so it gives up all that it holds here; its rank it keeps.
 //!
 //! Source: Rosenkrantz, Stearns and Lewis, "System level concurrency control for distributed database systems", 1978.
 
@@ -57,11 +60,19 @@ pub struct LockTable {
     transactions: BTreeMap<TxnId, (BTreeSet<Key>, Duration)>,
     /// Transactions that lost a lock, by whom, and when.
     wounded: BTreeMap<TxnId, (Ousting, Duration)>,
+    /// Whether a lock was taken from someone since the table was last asked.
+    taken: bool,
 }
 
 impl LockTable {
     pub fn new(times: LockTimes) -> LockTable {
-        LockTable { times, locks: BTreeMap::new(), transactions: BTreeMap::new(), wounded: BTreeMap::new() }
+        LockTable {
+            times,
+            locks: BTreeMap::new(),
+            transactions: BTreeMap::new(),
+            wounded: BTreeMap::new(),
+            taken: false,
+        }
     }
 
     /// Takes a lock or a place in its queue. Asking again keeps the place.
@@ -81,22 +92,85 @@ impl LockTable {
         }
         lock.waiting.entry(rank).or_insert(now);
         self.advance(now, key);
-        if self.locks[key].holder.txn == rank.txn { Acquired::Yes } else { Acquired::Waiting }
+        if self.holds(rank.txn, key) {
+            return Acquired::Yes;
+        }
+        self.break_cycles(now, rank);
+        match self.wounded.get(&rank.txn) {
+            Some((by, _)) => Acquired::Wounded(by.clone()),
+            None if self.holds(rank.txn, key) => Acquired::Yes,
+            None => Acquired::Waiting,
+        }
+    }
+
+    fn holds(&self, txn: TxnId, key: &Key) -> bool {
+        self.locks.get(key).is_some_and(|lock| lock.holder.txn == txn)
+    }
+
+    /// Wounds the youngest of each cycle that a waiting transaction closes.
+    fn break_cycles(&mut self, now: Duration, rank: Rank) {
+        while let Some(cycle) = self.cycle_through(rank) {
+            let Some((youngest, key)) = cycle.iter().max_by_key(|(holder, _)| *holder).cloned() else { return };
+            let waits = |(holder, _): &&(Rank, Key)| self.locks[&key].waiting.contains_key(holder);
+            let Some((by, _)) = cycle.iter().find(waits) else { return };
+            let ousting = Ousting { by: by.txn, key, silent: false };
+            self.wound(now, youngest.txn, ousting);
+        }
+    }
+
+    /// Transactions each of which waits for the next one, and the last for the first: with the key that each holds.
+    fn cycle_through(&self, start: Rank) -> Option<Vec<(Rank, Key)>> {
+        // Depth first. A node that led nowhere once is not looked at again.
+        let mut path: Vec<(Rank, Key)> = Vec::new();
+        let mut open = vec![self.waits_for(start.txn)];
+        let mut visited = BTreeSet::new();
+        while let Some(next) = open.last_mut() {
+            match next.pop() {
+                None => {
+                    open.pop();
+                    path.pop();
+                }
+                Some((holder, key)) if holder == start => {
+                    path.push((holder, key));
+                    return Some(path);
+                }
+                Some((holder, key)) => {
+                    if visited.insert(holder) {
+                        open.push(self.waits_for(holder.txn));
+                        path.push((holder, key));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Who holds what a transaction waits for.
+    fn waits_for(&self, txn: TxnId) -> Vec<(Rank, Key)> {
+        let Some((keys, _)) = self.transactions.get(&txn) else { return Vec::new() };
+        let held = keys.iter().filter_map(|key| Some((self.locks.get(key)?.holder, key.clone())));
+        held.filter(|(holder, _)| holder.txn != txn).collect()
+    }
+
+    /// Takes everything from a transaction; the oldest who wait for it come next.
+    fn wound(&mut self, now: Duration, victim: TxnId, ousting: Ousting) {
+        self.release(victim);
+        self.wounded.insert(victim, (ousting, now));
+        self.taken = true;
+    }
+
+    /// Whether locks were taken from anyone since this was last asked: those who wait may have them, or may have lost their place.
+    pub fn were_taken(&mut self) -> bool {
+        std::mem::take(&mut self.taken)
     }
 
     /// Hands a lock on where the wound-wait rule says so.
     fn advance(&mut self, now: Duration, key: &Key) {
-        let Some(lock) = self.locks.get_mut(key) else { return };
+        let Some(lock) = self.locks.get(key) else { return };
         let Some((&oldest, &since)) = lock.waiting.first_key_value() else { return };
         if oldest < lock.holder && now.saturating_sub(since) >= self.times.wound_after {
             let victim = lock.holder.txn;
-            lock.waiting.remove(&oldest);
-            lock.holder = oldest;
-            let ousting = Ousting { by: oldest.txn, key: key.clone(), silent: false };
-            self.wounded.insert(victim, (ousting, now));
-            if let Some((keys, _)) = self.transactions.get_mut(&victim) {
-                keys.remove(key);
-            }
+            self.wound(now, victim, Ousting { by: oldest.txn, key: key.clone(), silent: false });
         }
     }
 
@@ -152,11 +226,10 @@ impl LockTable {
         self.wounded.retain(|_, (_, at)| now.saturating_sub(*at) < self.times.expire_after * 4);
         let contended: Vec<Key> =
             self.locks.iter().filter(|(_, lock)| !lock.waiting.is_empty()).map(|(key, _)| key.clone()).collect();
-        let wounded = self.wounded.len();
         for key in contended {
             self.advance(now, &key);
         }
-        changed |= self.wounded.len() != wounded;
+        changed |= self.were_taken();
         changed
     }
 
@@ -206,15 +279,52 @@ mod tests {
         assert_eq!(t.acquire(ms(0), &a, rank(1)), Acquired::Yes);
         assert_eq!(t.acquire(ms(0), &b, rank(2)), Acquired::Yes);
         assert_eq!(t.acquire(ms(1), &a, rank(2)), Acquired::Waiting);
-        assert_eq!(t.acquire(ms(1), &b, rank(1)), Acquired::Waiting);
-        assert!(t.tick(ms(20)));
-        assert_eq!(t.acquire(ms(20), &b, rank(1)), Acquired::Yes);
+        // Nobody waits out any grace.
+        assert_eq!(t.acquire(ms(1), &b, rank(1)), Acquired::Yes);
+        assert!(t.were_taken() && !t.were_taken());
         assert_eq!(
-            t.acquire(ms(20), &a, rank(2)),
+            t.acquire(ms(1), &a, rank(2)),
             Acquired::Wounded(Ousting { by: TxnId(1), key: b.clone(), silent: false })
         );
         t.release(TxnId(2));
-        assert_eq!(t.acquire(ms(21), &a, rank(3)), Acquired::Waiting);
+        assert_eq!(t.acquire(ms(2), &a, rank(3)), Acquired::Waiting);
+    }
+
+    #[test]
+    fn the_youngest_of_a_cycle_is_wounded_whoever_closes_it() {
+        for closing in 1..=3 {
+            let mut t = table();
+            let keys = [Key::from("a"), Key::from("b"), Key::from("c")];
+            for n in 1..=3 {
+                assert_eq!(t.acquire(ms(0), &keys[n - 1], rank(n as u64)), Acquired::Yes);
+            }
+            let waits: Vec<usize> = (1..=3).filter(|n| *n != closing).chain([closing]).collect();
+            for n in &waits[..2] {
+                assert_eq!(t.acquire(ms(1), &keys[n % 3], rank(*n as u64)), Acquired::Waiting);
+            }
+            // A bystander in the queue is no part of the cycle.
+            assert_eq!(t.acquire(ms(1), &keys[0], rank(9)), Acquired::Waiting);
+            let last = t.acquire(ms(1), &keys[closing % 3], rank(closing as u64));
+            match closing {
+                2 => assert_eq!(last, Acquired::Yes),
+                1 => assert_eq!(last, Acquired::Waiting),
+                _ => assert!(matches!(last, Acquired::Wounded(by) if by.by == TxnId(2)), "{closing}"),
+            }
+            assert_eq!(t.wounded_by(TxnId(3)), Some(TxnId(2)), "{closing}");
+            assert!(t.wounded_by(TxnId(1)).is_none() && t.wounded_by(TxnId(2)).is_none());
+        }
+    }
+
+    #[test]
+    fn a_younger_holder_that_waits_for_nobody_is_given_its_grace() {
+        let mut t = table();
+        let k = Key::from("k");
+        assert_eq!(t.acquire(ms(0), &k, rank(2)), Acquired::Yes);
+        assert_eq!(t.acquire(ms(1), &k, rank(1)), Acquired::Waiting);
+        assert!(!t.tick(ms(10)));
+        assert!(t.tick(ms(11)));
+        assert_eq!(t.acquire(ms(11), &k, rank(1)), Acquired::Yes);
+        assert_eq!(t.wounded_by(TxnId(2)), Some(TxnId(1)));
     }
 
     #[test]

@@ -26,7 +26,10 @@ pub struct NodeStatus {
     pub http_address: String,
     pub uptime: Duration,
     pub clock_source: String,
-    pub clock_error_max: Duration,
+    /// None where clocks are not trusted.
+    pub clock_error_max: Option<Duration>,
+    /// `confirmed`, or why the node serves nothing.
+    pub clock_standing: String,
 }
 
 /// Which ranges to list.
@@ -170,7 +173,8 @@ fn node_status(wire: v1::StatusResponse) -> NodeStatus {
         http_address: wire.http_address,
         uptime: Duration::from_micros(wire.uptime_us),
         clock_source: wire.clock_source,
-        clock_error_max: Duration::from_micros(wire.clock_error_us_max),
+        clock_error_max: wire.clock_error_us_max.map(Duration::from_micros),
+        clock_standing: wire.clock_standing,
     }
 }
 

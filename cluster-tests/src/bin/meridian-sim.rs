@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
 use clap::builder::PossibleValuesParser;
+use clap::{Parser, ValueEnum};
 use cluster_tests::reduce::{self, TRIES, reduce};
-use cluster_tests::scenario::{Run, attempt, draw};
+use cluster_tests::scenario::{Run, attempt, draw, draw_astray, draw_untrusted};
 use cluster_tests::script::Script;
 use cluster_tests::sim::faults::Kind;
 use cluster_tests::sim::{Coverage, Options};
@@ -39,6 +39,9 @@ struct Args {
     /// network: losses, duplicates, delays.
     #[arg(long, value_parser = PossibleValuesParser::new(fault_names()), value_delimiter = ',')]
     faults: Option<Vec<String>>,
+    /// How wrong clocks go, and whether the cluster believes in their bounds.
+    #[arg(long, value_enum, default_value = "inside")]
+    clocks: Clocks,
     /// Of a seed that fails: find what it needs, and write it as a script.
     #[arg(long)]
     shrink: bool,
@@ -65,6 +68,16 @@ struct Args {
     events: Option<Vec<u64>>,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Clocks {
+    /// Inside their bounds.
+    Inside,
+    /// Some leave their bounds, never a majority at once: they must harm nobody.
+    Astray,
+    /// All may be anywhere, and the cluster runs with --clocks untrusted: no real-time order is asked for.
+    Untrusted,
+}
+
 /// The kinds of faults; and what is drawn beside the plan of faults.
 fn fault_names() -> Vec<&'static str> {
     Kind::ALL.iter().map(|kind| kind.name).chain(["points", "minority", "none"]).collect()
@@ -80,7 +93,12 @@ impl Args {
     }
 
     fn options(&self, seed: u64) -> Options {
-        let mut options = draw(seed, usize::from(self.nodes));
+        let nodes = usize::from(self.nodes);
+        let mut options = match self.clocks {
+            Clocks::Inside => draw(seed, nodes),
+            Clocks::Astray => draw_astray(seed, nodes),
+            Clocks::Untrusted => draw_untrusted(seed, nodes),
+        };
         options.window = self.window();
         if let Some(kinds) = &self.faults {
             let chosen = |name: &str| kinds.iter().any(|kind| kind == name);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use proto::message::Body;
 use proto::{NodeId, Timestamp};
-use server::env::{Clock, Env, Interval, Outbox};
-use txn::clock::{ClockError, Hlc};
+use server::env::{Clock, ClockSource, Env, NodeClock, Outbox};
+use txn::clock::{Agreement, Reading, Timekeeper, Trust};
 
 use super::rng::Rng;
 
@@ -39,80 +39,58 @@ impl Shared {
     }
 }
 
+/// A simulated node's clocks, as they read them: true time, and a wall clock that errs.
+pub struct SimSource {
+    shared: Arc<Shared>,
+    /// Nanoseconds by which the wall clock errs.
+    offset: Arc<Mutex<i64>>,
+    max_error: Duration,
+}
+
+impl ClockSource for SimSource {
+    fn read(&self) -> Reading {
+        let now = self.shared.lock().now;
+        let offset = *self.offset.lock().expect("no holder of this lock panics");
+        let nanos = i128::from(now) + i128::from(offset);
+        let micros = i128::from(EPOCH_MICROS) + nanos.div_euclid(1000);
+        let wall = Timestamp::from_micros(u64::try_from(micros).unwrap_or(0));
+        Reading { monotonic: Duration::from_nanos(now), wall, error: self.max_error }
+    }
+
+    fn name(&self) -> &'static str {
+        "simulated"
+    }
+}
+
 /// A simulated node's environment, for one life of its process.
 pub struct SimEnv {
     pub node: usize,
     pub shared: Arc<Shared>,
-    pub offset: Arc<Mutex<i64>>,
-    pub max_error: Duration,
-    hlc: Mutex<Hlc>,
+    pub clock: Arc<NodeClock<SimSource>>,
     rng: Mutex<Rng>,
 }
 
-impl SimEnv {
-    pub fn new(
-        node: usize,
-        shared: Arc<Shared>,
-        offset: Arc<Mutex<i64>>,
-        max_error: Duration,
-        ceiling: Timestamp,
-        rng: Rng,
-    ) -> SimEnv {
-        SimEnv { node, shared, offset, max_error, hlc: Mutex::new(Hlc::new(ceiling)), rng: Mutex::new(rng) }
-    }
-
-    fn wall(&self) -> Timestamp {
-        let offset = *self.offset.lock().expect("no holder of this lock panics");
-        let nanos = i128::from(self.shared.lock().now) + i128::from(offset);
-        let micros = i128::from(EPOCH_MICROS) + nanos.div_euclid(1000);
-        Timestamp::from_micros(u64::try_from(micros).unwrap_or(0))
-    }
+/// What a simulated node's clock is made with.
+pub struct SimClock {
+    pub offset: Arc<Mutex<i64>>,
+    pub max_error: Duration,
+    pub trust: Trust,
+    pub agreement: Agreement,
+    pub ceiling: Timestamp,
 }
 
-impl Clock for SimEnv {
-    fn monotonic(&self) -> Duration {
-        Duration::from_nanos(self.shared.lock().now)
-    }
-
-    fn interval(&self) -> Interval {
-        let now = self.wall();
-        Interval { earliest: now.minus(self.max_error), latest: now.plus(self.max_error) }
-    }
-
-    fn issue(&self) -> Result<Timestamp, ClockError> {
-        let wall = self.wall();
-        self.hlc.lock().expect("no holder of this lock panics").issue(wall)
-    }
-
-    fn reading(&self) -> Timestamp {
-        let wall = self.wall();
-        let mut hlc = self.hlc.lock().expect("no holder of this lock panics");
-        let now = wall.min(hlc.ceiling());
-        let _ = hlc.adopt(now, now);
-        hlc.reading()
-    }
-
-    fn adopt(&self, theirs: Timestamp) -> Result<(), ClockError> {
-        let limit = self.wall().plus(self.max_error * 2).plus(Duration::from_micros(1));
-        self.hlc.lock().expect("no holder of this lock panics").adopt(theirs, limit)
-    }
-
-    fn ceiling(&self) -> Timestamp {
-        self.hlc.lock().expect("no holder of this lock panics").ceiling()
-    }
-
-    fn raise_ceiling(&self, ceiling: Timestamp) {
-        self.hlc.lock().expect("no holder of this lock panics").raise(ceiling);
-    }
-
-    fn bound(&self) -> (Duration, &'static str) {
-        (self.max_error, "simulated")
+impl SimEnv {
+    pub fn new(node: usize, shared: Arc<Shared>, clock: SimClock, mut rng: Rng) -> SimEnv {
+        let SimClock { offset, max_error, trust, agreement, ceiling } = clock;
+        let keeper = Timekeeper::new(trust, agreement, ceiling, rng.next());
+        let clock = Arc::new(NodeClock::new(SimSource { shared: shared.clone(), offset, max_error }, keeper));
+        SimEnv { node, shared, clock, rng: Mutex::new(rng) }
     }
 }
 
 impl Env for SimEnv {
     fn clock(&self) -> &dyn Clock {
-        self
+        self.clock.as_ref()
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {

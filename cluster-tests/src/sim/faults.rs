@@ -41,6 +41,8 @@ pub enum Fault {
     RotEngine { node: usize, dice: u64 },
     /// The wall clock jumps to another error inside the bound.
     ClockJump { node: usize, to_ppm_of_bound: i64 },
+    /// The wall clock leaves its bound, by so many milliseconds, and comes back later.
+    ClockAstray { node: usize, by_ms: i64, for_ns: u64 },
     /// The first range with a boundary to spare is split.
     Split { key: u64 },
     /// The engine is flushed and the log cut.
@@ -61,7 +63,7 @@ const fn kind(name: &'static str, what: &'static str) -> Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 20] = [
+    pub const ALL: [Kind; 21] = [
         kind("crash", "a node loses power and what it has not synced"),
         kind("tear", "the same, and a write under way is torn"),
         kind("kill", "a process dies"),
@@ -79,6 +81,7 @@ impl Kind {
         kind("rot-log", "a bit of a synced log flips"),
         kind("rot-engine", "a block of an engine rots"),
         kind("clock-jump", "a clock jumps inside its bound"),
+        kind("clock-astray", "a clock leaves its bound: with --clocks astray or untrusted only"),
         kind("split", "a range is split"),
         kind("flush", "an engine is flushed and its logs are cut"),
         kind("transfer", "a leader hands over"),
@@ -122,6 +125,27 @@ impl FaultPlan {
         }
         FaultPlan(plan)
     }
+}
+
+/// Adds clocks that leave their bounds, by anything from a millisecond to years. No more than `at_once` of them at a time.
+pub fn lead_clocks_astray(plan: &mut FaultPlan, rng: &mut Rng, nodes: usize, at_once: usize, to_ns: u64) {
+    for _ in 0..at_once {
+        // One after the other, so that each of these strands leads one clock astray at a time.
+        let mut at = 0;
+        loop {
+            at += rng.between(SECOND / 10, 4 * SECOND);
+            let for_ns = rng.between(SECOND / 10, 5 * SECOND);
+            if at + for_ns >= to_ns {
+                break;
+            }
+            let magnitude = 1 << rng.between(0, 38);
+            let by_ms = if rng.one_in(2) { magnitude } else { -magnitude };
+            let node = rng.below(nodes as u64) as usize;
+            plan.0.push((at, Fault::ClockAstray { node, by_ms, for_ns }));
+            at += for_ns;
+        }
+    }
+    plan.0.sort_by_key(|(at, _)| *at);
 }
 
 impl Deck<'_> {
@@ -184,6 +208,10 @@ impl Fault {
             Fault::ClockJump { node, to_ppm_of_bound } => {
                 ("clock-jump", vec![node as u64, (to_ppm_of_bound + 1_000_000) as u64])
             }
+            // In two's complement.
+            Fault::ClockAstray { node, by_ms, for_ns } => {
+                ("clock-astray", vec![node as u64, by_ms.cast_unsigned(), for_ns])
+            }
             Fault::Split { key } => ("split", vec![key]),
             Fault::Flush { node } => ("flush", vec![node as u64]),
             Fault::Transfer { node, dice } => ("transfer", vec![node as u64, dice]),
@@ -231,6 +259,7 @@ impl Fault {
             "rot-log" => Fault::RotLog { node, dice: second? },
             "rot-engine" => Fault::RotEngine { node, dice: second? },
             "clock-jump" => Fault::ClockJump { node, to_ppm_of_bound: i64::try_from(second?).ok()? - 1_000_000 },
+            "clock-astray" => Fault::ClockAstray { node, by_ms: second?.cast_signed(), for_ns: third? },
             "split" => Fault::Split { key: numbers[0] },
             "flush" => Fault::Flush { node },
             "transfer" => Fault::Transfer { node, dice: second? },
@@ -256,7 +285,10 @@ mod tests {
     fn every_kind_is_drawn_and_comes_back_from_text() {
         let mut rng = Rng::new(1, "test");
         for kind in Kind::ALL {
-            let fault = Deck { rng: &mut rng, nodes: 3, expendable: &[2] }.draw(kind.name).expect("it is drawn");
+            let mut deck = Deck { rng: &mut rng, nodes: 3, expendable: &[2] };
+            // Clocks leave their bounds only where that is asked for.
+            let astray = Fault::ClockAstray { node: 1, by_ms: -3, for_ns: 5 };
+            let fault = deck.draw(kind.name).unwrap_or(astray);
             assert_eq!(fault.kind(), kind);
             assert_eq!(Fault::parse(&fault.to_string()), Some(fault.clone()));
             assert!(fault.greatest_node() < 3);

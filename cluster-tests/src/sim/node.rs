@@ -9,10 +9,11 @@ use server::kv::{Db, DbConfig};
 use server::raft::LogFrame;
 use server::store::recover::{initial_contents, initial_ranges};
 use server::store::{Store, StoreConfig};
+use txn::clock::{Agreement, Trust};
 use txn::engine::Engine;
 
 use super::disk::{Disk, PlantedInDisk, Recovered};
-use super::env::{Shared, SimEnv};
+use super::env::{Shared, SimClock, SimEnv};
 use super::rng::Rng;
 
 /// What lives only as long as the process.
@@ -58,6 +59,7 @@ pub struct ClusterOptions {
     pub seed: u64,
     pub knobs: Arc<Knobs>,
     pub max_error: Duration,
+    pub trust: Trust,
     /// A read window of the first node alone; see [`super::world::Planted`].
     pub first_window: Option<Duration>,
     pub planted: PlantedInDisk,
@@ -107,16 +109,24 @@ impl Node {
         self.life += 1;
         let Recovered { log, torn } = self.disk.recover()?;
         let rng = Rng::new(options.seed, &format!("node {} life {}", self.index, self.life));
-        let env =
-            Arc::new(SimEnv::new(self.index, shared.clone(), self.offset.clone(), options.max_error, log.ceiling, rng));
+        let others = options.ids().into_iter().filter(|id| *id != self.id);
+        let clock = SimClock {
+            offset: self.offset.clone(),
+            max_error: options.max_error,
+            trust: options.trust,
+            agreement: Agreement::new(others, options.knobs.clock_horizon),
+            ceiling: log.ceiling,
+        };
+        let env = Arc::new(SimEnv::new(self.index, shared.clone(), clock, rng));
         let config = StoreConfig {
             node: self.id,
             cluster: ClusterId(1),
+            members: options.ids(),
             knobs: options.knobs_of(self.index),
             seed: options.seed ^ (self.life << 32),
             logger: server::raft::logger(),
         };
-        let store = Store::open(config, env.clone(), Box::new(self.disk.engine.clone()), log)
+        let store = Store::open(config, env.clock.clone(), Box::new(self.disk.engine.clone()), log)
             .map_err(|error| error.to_string())?;
         let nodes = options
             .ids()

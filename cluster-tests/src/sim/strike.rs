@@ -53,6 +53,11 @@ impl World {
                 let offset = (i128::from(bound) * i128::from(to_ppm_of_bound) / 1_000_000) as i64;
                 *self.nodes[node].offset.lock().expect("no holder of this lock panics") = offset;
             }
+            Fault::ClockAstray { node, by_ms, for_ns } => {
+                *self.nodes[node].offset.lock().expect("no holder of this lock panics") =
+                    by_ms.saturating_mul(1_000_000);
+                self.schedule(for_ns, Happening::ClockRight { node });
+            }
             Fault::Split { key } => self.split(key),
             Fault::Flush { node } => self.ask_store(node, |store, effects| store.start_flush(effects)),
             Fault::Transfer { node, dice } => self.transfer(node, dice),
@@ -177,6 +182,7 @@ impl World {
             self.nodes[node].paused_until = now;
             self.nodes[node].disk.full_until = now;
             self.nodes[node].log_fails = false;
+            self.draw_offset(node);
             if self.nodes[node].process.is_none() {
                 self.restart(node);
             }

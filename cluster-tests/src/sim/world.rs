@@ -9,9 +9,10 @@ use futures::future::BoxFuture;
 use proto::message::{Body, Envelope};
 use proto::{NodeId, codec};
 use server::config::Knobs;
-use server::env::Clock;
+use server::env::Env;
 use server::kv::{Db, Error};
 use server::store::{Effect, Event};
+use txn::clock::Trust;
 
 use super::disk::PlantedInDisk;
 use super::env::Shared;
@@ -32,6 +33,7 @@ pub struct Options {
     pub knobs: Knobs,
     /// The bound on clock errors; each clock errs by as much as it likes inside it.
     pub max_error: Duration,
+    pub trust: Trust,
     pub net: NetOptions,
     /// Strikes once [`World::unleash`] says so.
     pub faults: FaultPlan,
@@ -79,6 +81,7 @@ impl Options {
             nodes,
             knobs: Knobs::default(),
             max_error: Duration::ZERO,
+            trust: Trust::Bounded,
             net: NetOptions::calm(),
             faults: FaultPlan::default(),
             sync_min: 100_000,
@@ -142,6 +145,10 @@ pub(super) enum Happening {
         from: usize,
         to: usize,
     },
+    /// A clock that was astray is right again.
+    ClockRight {
+        node: usize,
+    },
     Fault(Fault),
 }
 
@@ -181,6 +188,7 @@ impl World {
             seed,
             knobs: Arc::new(Knobs { probe: probe.clone(), ..options.knobs.clone() }),
             max_error: options.max_error,
+            trust: options.trust,
             first_window: options.planted.longer_window,
             planted: options.planted.disk,
         };
@@ -227,7 +235,7 @@ impl World {
         self.schedule_at(at, what);
     }
 
-    fn draw_offset(&mut self, node: usize) {
+    pub(super) fn draw_offset(&mut self, node: usize) {
         let bound = u64::try_from(self.options.max_error.as_nanos()).unwrap_or(u64::MAX);
         let offset = self.rng.between(0, 2 * bound) as i64 - bound as i64;
         *self.nodes[node].offset.lock().expect("no holder of this lock panics") = offset;
@@ -336,7 +344,7 @@ impl World {
 
     fn send(&mut self, from: usize, to: NodeId, body: Body) {
         let Some(process) = &self.nodes[from].process else { return };
-        let envelope = Envelope { from: self.nodes[from].id, hlc: process.env.reading(), body };
+        let envelope = Envelope { from: self.nodes[from].id, hlc: process.env.clock().reading(), body };
         let bytes = codec::encode(&envelope);
         let to = to.0 as usize - 1;
         for after in self.net.deliveries(from, to) {
@@ -380,6 +388,7 @@ impl World {
             Happening::Speed { node, factor } => self.net.set_slowness(node, factor),
             Happening::Cut { from, to } => self.net.set_cut(from, to, true),
             Happening::Heal { from, to } => self.net.set_cut(from, to, false),
+            Happening::ClockRight { node } => self.draw_offset(node),
             Happening::Fault(fault) => self.strike(fault),
             // Of an earlier life.
             _ => {}
@@ -391,7 +400,7 @@ impl World {
         let envelope: Envelope = codec::decode("an envelope", bytes).expect("messages arrive as sent");
         process.db.heard_of(envelope.from);
         if let Body::Response { id, response } = envelope.body {
-            if process.env.adopt(envelope.hlc).is_ok() {
+            if process.env.clock().adopt(envelope.hlc).is_ok() {
                 process.db.deliver(id, response);
             }
             return;
@@ -486,6 +495,7 @@ impl Happening {
             Happening::Speed { node, factor } => ("speed", [*node as u64, *factor]),
             Happening::Cut { from, to } => ("cut", [*from as u64, *to as u64]),
             Happening::Heal { from, to } => ("heal", [*from as u64, *to as u64]),
+            Happening::ClockRight { node } => ("clock right", [*node as u64, 0]),
             Happening::Fault(fault) => ("fault", [fold_bytes(fault.to_string().as_bytes()), 0]),
         }
     }

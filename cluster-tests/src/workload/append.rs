@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use server::kv::{Db, Error, Kv};
 
 use super::operation::{Action, Agenda};
-use super::recorder::{Objects, Recorder, Shape, brief};
+use super::recorder::{Objects, Recorder, Shape, judge_order};
 use super::{Tally, Workload, clients_of};
 use crate::check;
 use crate::check::history::History;
@@ -73,10 +73,9 @@ impl Workload for Lists {
         Box::pin(async move { lists.recorder.read_everything(&db).await })
     }
 
-    fn judge(&self) -> Vec<String> {
+    fn judge(&self, real_time: bool) -> Vec<String> {
         let judged = check::append::judge(&self.recorder.history());
-        let mut found = brief(&judged.anomalies);
-        found.extend(brief(&check::commit_order::judge(&judged)));
+        let mut found = judge_order(&judged, real_time);
         found.extend(self.recorder.judge_reads());
         found
     }

@@ -352,9 +352,9 @@ impl Workload for Bank {
         })
     }
 
-    fn judge(&self) -> Vec<String> {
+    fn judge(&self, real_time: bool) -> Vec<String> {
         // What became of the transfers cannot be judged without the ledger.
-        self.with(|h| h.ledger.as_ref().map_or(Vec::new(), |ledger| check::bank::violations(h, ledger)))
+        self.with(|h| h.ledger.as_ref().map_or(Vec::new(), |ledger| check::bank::violations(h, ledger, real_time)))
     }
 
     fn tally(&self) -> Tally {

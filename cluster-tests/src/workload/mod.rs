@@ -33,8 +33,8 @@ pub trait Workload: Clone + Send + Sync + 'static {
     /// Asks the healed cluster, once all clients have ended, for what is needed to judge.
     fn finish(&self, db: Db) -> BoxFuture<'static, Result<(), Error>>;
 
-    /// What is wrong with what the clients remember, in sentences; empty if nothing is.
-    fn judge(&self) -> Vec<String>;
+    /// What is wrong with what the clients saw, in sentences; empty if nothing is. Real-time order is only asked for where clocks are trusted.
+    fn judge(&self, real_time: bool) -> Vec<String>;
 
     fn tally(&self) -> Tally;
 

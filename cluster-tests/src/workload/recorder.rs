@@ -15,6 +15,10 @@ use server::kv::{BeginOptions, Db, Error, Kv, Lock, Transaction};
 
 use super::operation::{PLACES, Part};
 use super::{Tally, scan_all};
+use crate::check;
+use crate::check::anomaly::{Anomaly, Judged};
+use crate::check::commit_order::Reason;
+use crate::check::graph::Order;
 use crate::check::history::{Found, History, Kind, Micro};
 use crate::check::mvcc::{self, Ending, Read};
 
@@ -344,6 +348,16 @@ fn object_of(micro: &Micro) -> u64 {
 
 /// What the parts of a transaction saw, what the store answered, and what is to be written.
 type Work = (Vec<Micro>, Vec<Read>, BTreeMap<Key, Option<Value>>);
+
+/// What is wrong with the order of transactions. Real-time order is only asked for where clocks are trusted.
+pub fn judge_order(judged: &Judged, real_time: bool) -> Vec<String> {
+    let asked = |a: &&Anomaly| real_time || a.cycle.as_ref().is_none_or(|cycle| cycle.order != Order::RealTime);
+    let mut found = brief(&judged.anomalies.iter().filter(asked).collect::<Vec<_>>());
+    let mut out_of_order = check::commit_order::judge(judged);
+    out_of_order.retain(|violation| real_time || violation.reason != Reason::RealTime);
+    found.extend(brief(&out_of_order));
+    found
+}
 
 /// The first of many complaints in words, and how many more there are.
 pub fn brief(complaints: &[impl ToString]) -> Vec<String> {

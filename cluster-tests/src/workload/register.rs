@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use server::kv::{Db, Error, Kv};
 
 use super::operation::{Action, Agenda, CLIENTS};
-use super::recorder::{Objects, Recorder, Shape, brief};
+use super::recorder::{Objects, Recorder, Shape, brief, judge_order};
 use super::{Tally, Workload, clients_of};
 use crate::check;
 use crate::check::history::History;
@@ -85,14 +85,15 @@ impl Workload for Registers {
         Box::pin(async move { registers.registers.read_everything(&db).await })
     }
 
-    fn judge(&self) -> Vec<String> {
+    fn judge(&self, real_time: bool) -> Vec<String> {
         let judged = check::register::judge(&self.registers.history());
-        let mut found = brief(&judged.anomalies);
-        found.extend(brief(&check::commit_order::judge(&judged)));
+        let mut found = judge_order(&judged, real_time);
         found.extend(self.registers.judge_reads());
-        let mut findings = linearizable::judge(&self.cells.history(), STEPS_MAX);
-        findings.retain(|finding| !matches!(finding, Finding::Undecided { .. }));
-        found.extend(brief(&findings));
+        if real_time {
+            let mut findings = linearizable::judge(&self.cells.history(), STEPS_MAX);
+            findings.retain(|finding| !matches!(finding, Finding::Undecided { .. }));
+            found.extend(brief(&findings));
+        }
         found.extend(self.cells.judge_reads());
         found
     }

@@ -1,7 +1,7 @@
 //! Many seeds of one workload; shared by its tests.
 
 use cluster_tests::scenario::{attempt, draw};
-use cluster_tests::sim::Coverage;
+use cluster_tests::sim::{Coverage, Options};
 use cluster_tests::workload::Work;
 
 /// What the seeds of every day may miss: a crash between two writes that follow each other at once.
@@ -22,6 +22,15 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
 /// Runs a workload over seeds, and fails with those that found something, or if together they miss a path that is not `rare`.
 /// `SIM_HISTORY=folder` keeps histories there, for other tools.
 pub fn run(work: Work, nodes: usize, default: u64, rare: &[&str]) {
+    let test = format!("{} nodes_{nodes}", work.name());
+    let coverage = run_drawn(work, nodes, default, draw, &test);
+    // One seed may do without; so many cannot, or the faults have become toothless.
+    let missing = coverage.missing(rare);
+    assert!(missing.is_empty() || seeds(default).count() < ENOUGH, "no seed reached {missing:?}");
+}
+
+/// As [`run`], with another way to draw a seed's options, and nothing said of paths. `test` is the test's file and name.
+pub fn run_drawn(work: Work, nodes: usize, default: u64, draw: impl Fn(u64, usize) -> Options, test: &str) -> Coverage {
     let mut failed = Vec::new();
     let mut coverage = Coverage::default();
     let (mut committed, mut recoveries, mut simulated) = (0, 0, std::time::Duration::ZERO);
@@ -43,9 +52,8 @@ pub fn run(work: Work, nodes: usize, default: u64, rare: &[&str]) {
             }
         }
         if verdict.failure.is_some() {
-            let test = work.name();
             println!("seed {seed} on {nodes} nodes failed; replay it with");
-            println!("  SIM_SEED={seed} cargo test -p meridian-cluster-tests --test {test} nodes_{nodes}");
+            println!("  SIM_SEED={seed} cargo test -p meridian-cluster-tests --test {test}");
             println!("{:#?}", verdict.violations);
             failed.push(seed);
         }
@@ -57,7 +65,5 @@ pub fn run(work: Work, nodes: usize, default: u64, rare: &[&str]) {
     );
     println!("{}", coverage.table());
     assert!(failed.is_empty(), "these seeds failed: {failed:?}");
-    // One seed may do without; so many cannot, or the faults have become toothless.
-    let missing = coverage.missing(rare);
-    assert!(missing.is_empty() || seeds(default).count() < ENOUGH, "no seed reached {missing:?}");
+    coverage
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use client::shell::{Format, ShellOptions};
 
+use txn::clock::Trust;
+
+use crate::node::{ClockChoice, ClockConfig};
 use crate::telemetry::LogFormat;
 
 /// An open, strictly serializable, range-sharded SQL database.
@@ -63,9 +66,25 @@ pub struct StartArgs {
     /// Where to serve /healthz, /readyz and /metrics.
     #[arg(long, value_name = "HOST:PORT")]
     pub http_listen: Option<String>,
-    /// The greatest error of this machine's wall clock, such as 1ms or 250us. Nodes on one host share a clock and need none.
+    /// Which clock to read: `same-host` is one that all nodes of a host share and that nobody can step; `kernel` takes the error from
+    /// what synchronises the machine's clock; `fixed:BOUND`, such as fixed:1ms, declares it; `auto` is `same-host` for a cluster
+    /// founded on one host, and else `fixed` with --clock-max-error. The same on all nodes.
+    #[arg(long, default_value = "auto", value_name = "SOURCE", value_parser = parse_clock_source)]
+    pub clock_source: ClockChoice,
+    /// The greatest error of this machine's wall clock, where the source does not tell: an unsynchronised kernel, or nodes of a host that
+    /// have not all met since it was booted.
     #[arg(long, default_value = "250ms", value_name = "DURATION", value_parser = parse_duration)]
     pub clock_max_error: Duration,
+    /// Whether clocks are believed to keep their bounds. With `untrusted` nothing is refused on account of a clock and nobody waits: transactions
+    /// stay serializable, but one may not see what another client was told a moment before. The same on all nodes.
+    #[arg(long, default_value = "bounded", value_name = "TRUST", value_parser = parse_trust)]
+    pub clocks: Trust,
+}
+
+impl StartArgs {
+    pub fn clock(&self) -> ClockConfig {
+        ClockConfig { source: self.clock_source, max_error: self.clock_max_error, trust: self.clocks }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -145,6 +164,24 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|e| format!("{text:?} is not a duration: {e}"))
 }
 
+fn parse_clock_source(text: &str) -> Result<ClockChoice, String> {
+    match text.split_once(':') {
+        None if text == "auto" => Ok(ClockChoice::Auto),
+        None if text == "kernel" => Ok(ClockChoice::Kernel),
+        None if text == "same-host" => Ok(ClockChoice::SameHost),
+        Some(("fixed", bound)) => parse_duration(bound).map(ClockChoice::Fixed),
+        _ => Err(format!("{text:?} is no source: write auto, same-host, kernel, or fixed:BOUND such as fixed:1ms")),
+    }
+}
+
+fn parse_trust(text: &str) -> Result<Trust, String> {
+    match text {
+        "bounded" => Ok(Trust::Bounded),
+        "untrusted" => Ok(Trust::Untrusted),
+        _ => Err(format!("{text:?} is not known: write bounded or untrusted")),
+    }
+}
+
 impl SqlArgs {
     pub fn into_options(self) -> ShellOptions {
         ShellOptions {
@@ -172,6 +209,9 @@ mod tests {
         assert_eq!(parse_duration("250us"), Ok(Duration::from_micros(250)));
         assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_clock_source("fixed:2ms"), Ok(ClockChoice::Fixed(Duration::from_millis(2))));
+        assert_eq!(parse_clock_source("same-host"), Ok(ClockChoice::SameHost));
+        assert!(parse_clock_source("fixed").is_err() && parse_clock_source("fixed:").is_err());
         for wrong in ["", "5", "5 days", "s", "-1s", "1e99h"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
         }

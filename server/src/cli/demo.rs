@@ -11,7 +11,7 @@ use super::args::DemoArgs;
 use super::bench::{bank_options, run_bank};
 use super::fail;
 use crate::config::Knobs;
-use crate::node::{Node, NodeConfig};
+use crate::node::{ClockConfig, Node, NodeConfig};
 
 /// A temporary directory that goes away with its owner.
 struct Scratch(PathBuf);
@@ -56,7 +56,7 @@ impl Cluster {
                 join: join.clone(),
                 pg_listen: (number == 0).then(|| pg_listen.to_string()),
                 http_listen: (number == 0).then(|| "127.0.0.1:0".to_string()),
-                clock_max_error: Duration::from_millis(250),
+                clock: ClockConfig::default(),
                 knobs: Knobs::default(),
             };
             nodes.push(Node::start(config).await?);

@@ -14,13 +14,13 @@ use crate::node::{Node, NodeConfig};
 /// Runs a node until it is told to stop.
 pub async fn run(args: StartArgs) -> ExitCode {
     let config = NodeConfig {
+        clock: args.clock(),
         store: args.store,
         listen: args.listen,
         advertise: args.advertise,
         join: args.join,
         pg_listen: args.pg_listen,
         http_listen: args.http_listen,
-        clock_max_error: args.clock_max_error,
         knobs: Knobs::default(),
     };
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));

@@ -129,7 +129,8 @@ impl Admin for AdminService {
             http_address: node.http_address,
             uptime_us: micros(node.uptime),
             clock_source: clock.source,
-            clock_error_us_max: micros(clock.max_error),
+            clock_error_us_max: clock.max_error.map(micros),
+            clock_standing: clock.standing,
         }))
     }
 

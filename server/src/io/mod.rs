@@ -4,6 +4,8 @@
 //! [`transport`] carries messages between nodes. The simulator replaces all of it.
 
 pub mod clock;
+pub mod kernel_clock;
+pub mod small_file;
 pub mod env;
 pub mod engine;
 pub mod log;

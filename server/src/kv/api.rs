@@ -191,10 +191,12 @@ pub struct NodeInfo {
 /// The clock as `SHOW CLOCK` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClockInfo {
-    /// Where the bound comes from: `same host`, `declared`.
+    /// Where the bound comes from: `same host`, `kernel`, `fixed`.
     pub source: String,
-    /// The greatest error of this node's clock.
-    pub max_error: Duration,
+    /// The greatest error of this node's clock. None is declared where clocks are not trusted.
+    pub max_error: Option<Duration>,
+    /// Whether the other nodes confirm the clock, in words: `confirmed`, or who differs and how.
+    pub standing: String,
     pub earliest: Timestamp,
     pub latest: Timestamp,
     pub hlc: Timestamp,

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use proto::request::{Operation, Reply, Response};
 use proto::transaction::{TxnAddress, TxnOutcome, TxnStatus};
 use proto::{Key, NodeDescriptor, NodeId, RangeDescriptor, Span, Timestamp, TxnId, keyspace};
+use txn::clock::{ClockError, Doubt, Trust};
 
 use super::api::{BeginOptions, ClockInfo, Kv, NodeInfo, RangeInfo, Transaction};
 use super::error::{Conflict, Error};
@@ -146,6 +147,13 @@ impl Db {
     pub(super) async fn wait_until_past(&self, timestamp: Timestamp) -> Duration {
         let clock = self.shared.env.clock();
         let began = clock.monotonic();
+        if clock.bound().trust == Trust::Untrusted {
+            // Nobody waits for clocks; but what begins here later sees what was told here.
+            while matches!(clock.adopt(timestamp), Err(ClockError::Ceiling { .. })) {
+                self.shared.env.sleep(Duration::from_millis(1)).await;
+            }
+            return clock.monotonic() - began;
+        }
         loop {
             let earliest = clock.interval().earliest;
             if earliest > timestamp {
@@ -161,14 +169,25 @@ impl Db {
         let until = clock.monotonic() + self.shared.knobs.request_deadline;
         loop {
             let latest = clock.interval().latest;
-            if let Ok(issued) = clock.issue()
-                && latest <= clock.ceiling()
-            {
-                return Ok(issued.max(latest));
-            }
+            let detail = match clock.issue() {
+                Ok(issued) if latest <= clock.ceiling() => return Ok(issued.max(latest)),
+                Err(ClockError::Doubted) => {
+                    let standing = clock.standing();
+                    let detail = format!(
+                        "{} serves nothing, for its clock is {standing}. Ask another node; this one goes on once its clock \
+                         is right",
+                        self.shared.node
+                    );
+                    // A node that has just started is confirmed in a moment; one that is wrong stays so for long.
+                    if standing.doubt.is_some_and(|doubt| doubt != Doubt::Starting) {
+                        return Err(Error::Unavailable(detail));
+                    }
+                    detail
+                }
+                _ => "the clock cannot be advanced: this node's disk does not sync its ceiling".to_string(),
+            };
             if clock.monotonic() >= until {
-                let detail = "the clock cannot be advanced: this node's disk does not sync its ceiling";
-                return Err(Error::Unavailable(detail.into()));
+                return Err(Error::Unavailable(detail));
             }
             self.probe().took(Path::CeilingReached);
             self.shared.env.sleep(Duration::from_millis(2)).await;
@@ -235,10 +254,11 @@ impl Kv for Db {
     fn clock(&self) -> ClockInfo {
         let clock = self.shared.env.clock();
         let interval = clock.interval();
-        let (max_error, source) = clock.bound();
+        let bound = clock.bound();
         ClockInfo {
-            source: source.to_string(),
-            max_error,
+            source: bound.source.to_string(),
+            max_error: (bound.trust == Trust::Bounded).then_some(bound.error),
+            standing: clock.standing().to_string(),
             earliest: interval.earliest,
             latest: interval.latest,
             hlc: clock.reading(),

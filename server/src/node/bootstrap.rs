@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, watch};
 use tonic::async_trait;
 
 use super::folder::{FORMAT, Folder, Identity};
+use crate::io::clock::boot_name;
 use crate::io::peer::PeerCalls;
 use crate::store::recover::initial_ranges;
 
@@ -63,7 +64,7 @@ pub struct Bootstrap {
 
 impl Bootstrap {
     pub fn new(folder: Arc<Folder>, address: String, join: Vec<String>, identity: Option<Identity>) -> Bootstrap {
-        let boot_id = boot_id();
+        let boot_id = boot_name();
         Bootstrap { folder, address, join, boot_id, identity: watch::Sender::new(identity), planning: Mutex::default() }
     }
 
@@ -206,11 +207,4 @@ impl PeerCalls for Bootstrap {
         };
         Ok(codec::encode(&answer))
     }
-}
-
-/// Identifies the running kernel; nodes with the same one share a clock.
-pub fn boot_id() -> String {
-    let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    // A system that does not say is taken to be alone.
-    read.map_or_else(|_| uuid::Uuid::new_v4().to_string(), |id| id.trim().to_string())
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use txn::clock::Trust;
+
 use crate::config::Knobs;
 
 /// See the module.
@@ -20,9 +22,37 @@ pub struct NodeConfig {
     pub pg_listen: Option<String>,
     /// Where it serves health and metrics.
     pub http_listen: Option<String>,
-    /// The declared bound on the wall clock's error, used unless all nodes share one clock.
-    pub clock_max_error: Duration,
+    pub clock: ClockConfig,
     pub knobs: Knobs,
+}
+
+/// Which clock a node reads, and what it believes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockConfig {
+    pub source: ClockChoice,
+    /// The declared bound on the wall clock's error, where nothing better is known.
+    pub max_error: Duration,
+    pub trust: Trust,
+}
+
+impl Default for ClockConfig {
+    fn default() -> ClockConfig {
+        ClockConfig { source: ClockChoice::Auto, max_error: Duration::from_millis(250), trust: Trust::Bounded }
+    }
+}
+
+/// Which clock a node reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClockChoice {
+    /// The host's, if the whole cluster was founded on one host; else the wall clock with the declared bound.
+    #[default]
+    Auto,
+    /// The wall clock with a bound of its own.
+    Fixed(Duration),
+    /// The wall clock with the error that the kernel computes.
+    Kernel,
+    /// The time since the host was booted, which all nodes share.
+    SameHost,
 }
 
 impl NodeConfig {

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use proto::RangeDescriptor;
+use proto::{RangeDescriptor, Timestamp};
 use tokio_util::sync::CancellationToken;
+use txn::clock::{Agreement, Timekeeper, Trust};
 use txn::engine::{Engine, EngineError};
 
-use super::config::NodeConfig;
+use super::config::{ClockChoice, NodeConfig};
 use super::folder::{Folder, Identity};
-use crate::env::{Clock, Env};
-use crate::io::clock::SystemClock;
+use crate::env::{Clock, Env, NodeClock};
+use crate::io::clock::{FixedSource, HostSource, KernelSource};
 use crate::io::engine::RocksEngine;
 use crate::io::env::TokioEnv;
 use crate::io::event_loop::{DiskStats, Input, LoopParts, StoreThread};
@@ -59,14 +60,14 @@ impl Core {
         let mut engine = RocksEngine::open(&folder.data()).map_err(|e| format!("{name}: {e}"))?;
         prepare(&mut engine, &identity).map_err(|e| format!("{name}: {e}"))?;
         let (log, recovered) = LogFiles::open(&folder.log())?;
-        let (max_error, source) = clock_bound(config, &identity);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new(max_error, source, recovered.ceiling));
+        let clock = open_clock(config, folder, &identity, recovered.ceiling)?;
         let stopped = CancellationToken::new();
         let env = Arc::new(TokioEnv::new(tokio::runtime::Handle::current(), clock.clone(), stopped.clone()));
         let knobs = Arc::new(config.knobs.clone());
         let store_config = StoreConfig {
             node: identity.node,
             cluster: identity.cluster,
+            members: identity.members.iter().map(|member| member.id).collect(),
             knobs: knobs.clone(),
             seed: env.random(),
             logger: crate::raft::logger(),
@@ -105,6 +106,7 @@ impl Core {
         };
         let store = StoreThread::start(parts, inbox).map_err(|e| format!("no thread for the store: {e}"))?;
         let sql = Sql::new(Arc::new(db.clone()), Limits::default());
+        env.spawn(Box::pin(watch_clock(clock.clone())));
         Ok(Core { identity, db, sql, clock, transport, disk, store, stopped })
     }
 
@@ -158,14 +160,57 @@ fn prepare(engine: &mut RocksEngine, identity: &Identity) -> Result<(), EngineEr
     engine.flush()
 }
 
-/// Nodes that share a kernel share a clock, which differs from itself by nothing.
-fn clock_bound(config: &NodeConfig, identity: &Identity) -> (Duration, &'static str) {
-    let own = super::bootstrap::boot_id();
-    let shared = identity.members.iter().all(|member| {
-        // A member's own entry may be from before the machine was started again.
-        member.id == identity.node || member.boot_id == own
-    });
-    if shared { (Duration::ZERO, "same host") } else { (config.clock_max_error, "declared") }
+/// The clock that the configuration asks for.
+///
+/// # Errors
+/// A sentence.
+fn open_clock(
+    config: &NodeConfig,
+    folder: &Folder,
+    identity: &Identity,
+    ceiling: Timestamp,
+) -> Result<Arc<dyn Clock>, String> {
+    let others = || identity.members.iter().map(|member| member.id).filter(|id| *id != identity.node);
+    let agreement = Agreement::new(others(), config.knobs.clock_horizon);
+    let epoch = uuid::Uuid::new_v4().as_u64_pair().0;
+    let keeper = Timekeeper::new(config.clock.trust, agreement, ceiling, epoch);
+    let declared = config.clock.max_error;
+    // Where everybody was booted together once, everybody is on one host.
+    let founded_together = identity.members.iter().all(|member| member.boot_id == identity.members[0].boot_id);
+    Ok(match config.clock.source {
+        ClockChoice::Auto if !founded_together || config.clock.trust == Trust::Untrusted => {
+            Arc::new(NodeClock::new(FixedSource { error: declared }, keeper))
+        }
+        ClockChoice::Auto | ClockChoice::SameHost => {
+            Arc::new(NodeClock::new(HostSource::open(folder.clock(), declared, others())?, keeper))
+        }
+        ClockChoice::Fixed(error) => Arc::new(NodeClock::new(FixedSource { error }, keeper)),
+        ClockChoice::Kernel => Arc::new(NodeClock::new(KernelSource::new(declared), keeper)),
+    })
+}
+
+/// Tells the operator when the node stops serving on account of its clock, and when it goes on.
+async fn watch_clock(clock: Arc<dyn Clock>) {
+    const EVERY: Duration = Duration::from_millis(200);
+    let mut serves = false;
+    let mut source = "";
+    loop {
+        let standing = clock.standing();
+        let bound = clock.bound();
+        if standing.doubt.is_none() != serves {
+            serves = standing.doubt.is_none();
+            if serves {
+                tracing::info!(error = ?bound.error, "the clock is confirmed: the node serves");
+            } else {
+                tracing::warn!(%standing, "the node stops serving: it does not believe its clock");
+            }
+        }
+        if bound.source != source {
+            source = bound.source;
+            tracing::info!(source, error = ?bound.error, "the clock's bound");
+        }
+        tokio::time::sleep(EVERY).await;
+    }
 }
 
 /// Puts leaders' descriptors into the meta range, in the background.

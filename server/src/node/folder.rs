@@ -3,16 +3,18 @@
 //! ```text
 //! DIR/LOCK        held while the node runs
 //! DIR/identity    who the node is; written once
+//! DIR/clock       the offset of a clock that the processes of one host share
 //! DIR/log/        the Raft log
 //! DIR/data/       the engine
 //! ```
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use minicbor::{Decode, Encode};
 use proto::{ClusterId, NodeDescriptor, NodeId, RangeDescriptor, codec};
+
+use crate::io::small_file;
 
 /// What a node must remember to be itself.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -70,6 +72,10 @@ impl Folder {
         self.path.join("data")
     }
 
+    pub fn clock(&self) -> PathBuf {
+        self.path.join("clock")
+    }
+
     fn identity_path(&self) -> PathBuf {
         self.path.join("identity")
     }
@@ -80,11 +86,7 @@ impl Folder {
     /// A sentence, when the file is unreadable or damaged.
     pub fn identity(&self) -> Result<Option<Identity>, String> {
         let path = self.identity_path();
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(format!("{} cannot be read: {e}", path.display())),
-        };
+        let Some(bytes) = small_file::read(&path)? else { return Ok(None) };
         let damaged =
             |why: &str| format!("{} is damaged: {why}. Restore it, or replace this node's store", path.display());
         let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| damaged("it does not begin as it should"))?;
@@ -108,18 +110,8 @@ impl Folder {
     /// # Errors
     /// A sentence, when the disk fails.
     pub fn set_identity(&self, identity: &Identity) -> Result<(), String> {
-        let path = self.identity_path();
-        let write = || -> std::io::Result<()> {
-            let payload = codec::encode(identity);
-            let next = path.with_extension("next");
-            let mut file = File::create(&next)?;
-            file.write_all(MAGIC)?;
-            file.write_all(&crc32c::crc32c(&payload).to_le_bytes())?;
-            file.write_all(&payload)?;
-            file.sync_all()?;
-            fs::rename(&next, &path)?;
-            File::open(&self.path)?.sync_all()
-        };
-        write().map_err(|e| format!("{} cannot be written: {e}", path.display()))
+        let payload = codec::encode(identity);
+        let contents = [MAGIC, &crc32c::crc32c(&payload).to_le_bytes(), &payload].concat();
+        small_file::write(&self.identity_path(), &contents)
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::core::Core;
 use super::server::Shared;
+use crate::env::Bound;
 
 /// Serves until the node is stopped.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
@@ -36,6 +37,10 @@ async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     let Some(core) = shared.core.get() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "not part of a cluster yet\n".to_string());
     };
+    let standing = core.clock.standing();
+    if standing.doubt.is_some() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("the clock is {standing}\n"));
+    }
     match core.picture().await {
         picture if picture.stopped > 0 => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("{} replicas have stopped\n", picture.stopped))
@@ -90,9 +95,10 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
         ] {
             line(&mut text, &format!("meridian_{name}"), value as u64);
         }
-        let (error, source) = core.clock.bound();
+        let Bound { error, source, .. } = core.clock.bound();
         let error = error.as_secs_f64();
         let _ = writeln!(text, "meridian_clock_error_seconds_max{{source=\"{source}\"}} {error}");
+        line(&mut text, "meridian_clock_confirmed", u64::from(core.clock.standing().doubt.is_none()));
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

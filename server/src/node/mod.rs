@@ -15,5 +15,5 @@ pub mod server;
 pub mod http;
 pub mod unready;
 
-pub use config::NodeConfig;
+pub use config::{ClockChoice, ClockConfig, NodeConfig};
 pub use server::Node;

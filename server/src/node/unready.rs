@@ -48,7 +48,8 @@ impl Kv for Unready {
         let now = wall();
         ClockInfo {
             source: "none yet".into(),
-            max_error: Duration::ZERO,
+            max_error: None,
+            standing: "not part of a cluster yet".into(),
             earliest: now,
             latest: now,
             hlc: Timestamp::ZERO,

@@ -6,6 +6,7 @@ use proto::codec;
 use proto::request::{LockingRead, Operation, RangeRequest, Refusal, Reply, ReplyBody, Response};
 use proto::{Key, Span, TxnId};
 use txn::WriteBatch;
+use txn::clock::ClockError;
 use txn::engine::EngineError;
 use txn::latches::LatchId;
 use txn::locks::{Acquired, Rank};
@@ -63,6 +64,10 @@ impl Replica {
         let id = LatchId(leading.next_id());
         let waiting = Waiting { origin, request, arrived: cx.now, since: cx.now, why: Why::Latches };
         self.attempt(cx, id, waiting);
+        // Whom it wounded learns of it at once: it may hold locks elsewhere.
+        while self.leading.as_mut().is_some_and(|leading| leading.locks.were_taken()) {
+            self.wake(cx, Wake::Locks);
+        }
     }
 
     /// Carries a request out if nothing stands in its way, else lets it wait.
@@ -107,9 +112,16 @@ impl Replica {
         operation: &Operation,
     ) -> Result<Step, EngineError> {
         let probe = cx.knobs.probe.as_ref();
-        let Ok(now) = cx.clock.issue() else {
-            probe.took(Path::CeilingReached);
-            return Ok(Step::refuse(Refusal::Busy("the clock is at its ceiling: the disk is slow".into())));
+        let now = match cx.clock.issue() {
+            Ok(now) => now,
+            Err(ClockError::Doubted) => {
+                let why = format!("the clock of the range's leader is {}", cx.clock.standing());
+                return Ok(Step::refuse(Refusal::Busy(why)));
+            }
+            Err(_) => {
+                probe.took(Path::CeilingReached);
+                return Ok(Step::refuse(Refusal::Busy("the clock is at its ceiling: the disk is slow".into())));
+            }
         };
         let receipt_floor = self.state.receipt_floor;
         let Some(leading) = self.leading.as_mut() else { return Ok(Step::refuse(self.refusal())) };

@@ -164,7 +164,14 @@ impl Kv for MemoryKv {
 
     fn clock(&self) -> ClockInfo {
         let now = self.shared().now();
-        ClockInfo { source: "test".to_string(), max_error: Duration::ZERO, earliest: now, latest: now, hlc: now }
+        ClockInfo {
+            source: "test".to_string(),
+            max_error: Some(Duration::ZERO),
+            standing: "confirmed".to_string(),
+            earliest: now,
+            latest: now,
+            hlc: now,
+        }
     }
 
     fn monotonic(&self) -> Duration {

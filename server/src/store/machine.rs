@@ -25,6 +25,8 @@ use crate::range::state::{Applied, RangeState};
 pub struct StoreConfig {
     pub node: NodeId,
     pub cluster: ClusterId,
+    /// All nodes of the cluster, this one included.
+    pub members: Vec<NodeId>,
     pub knobs: Arc<Knobs>,
     /// Drives the election timeouts.
     pub seed: u64,
@@ -58,6 +60,7 @@ pub struct Store {
     pub(super) truncation: Truncation,
     pub(super) stats: StoreStats,
     ticks: u32,
+    clock_reported: Duration,
 }
 
 /// What a frame holds that must be told when it is on disk.
@@ -89,6 +92,7 @@ impl Store {
             truncation: Truncation::default(),
             stats: StoreStats::default(),
             ticks: 0,
+            clock_reported: Duration::ZERO,
         }
     }
 
@@ -111,6 +115,12 @@ impl Store {
 
     fn receive(&mut self, now: Duration, envelope: Envelope, out: &mut Vec<Effect>) {
         let Envelope { from, hlc, body } = envelope;
+        if let Body::Clock(report) = &body {
+            if self.clock.hear(from, report) {
+                self.report_clock(from, out);
+            }
+            return;
+        }
         // Refused whole: of a message from a clock beyond the bound nothing is believed.
         if self.clock.adopt(hlc).is_err() {
             self.stats.refused_messages += 1;
@@ -124,8 +134,29 @@ impl Store {
                 }
             }
             Body::Request { id, request } => self.receive_request(now, Origin { node: from, id }, request, out),
-            // Responses are the gateway's.
-            Body::Response { .. } => {}
+            // Responses are the gateway's, and reports were taken in above.
+            Body::Response { .. } | Body::Clock(_) => {}
+        }
+    }
+
+    /// Tells a node what the clock shows.
+    fn report_clock(&self, to: NodeId, out: &mut Vec<Effect>) {
+        if let Some(report) = self.clock.report(to) {
+            out.push(Effect::Send { to, body: Body::Clock(report) });
+        }
+    }
+
+    /// Tells all nodes what the clock shows, now and then; and lets go of leadership while the clock is not believed.
+    fn tick_clock(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        if now < self.clock_reported + self.config.knobs.clock_report_every {
+            return;
+        }
+        self.clock_reported = now;
+        for node in self.config.members.iter().filter(|node| **node != self.config.node) {
+            self.report_clock(*node, out);
+        }
+        if self.clock.standing().doubt.is_some() {
+            self.drain();
         }
     }
 
@@ -266,6 +297,7 @@ impl Store {
 
     fn tick(&mut self, now: Duration, out: &mut Vec<Effect>) {
         self.ticks = self.ticks.wrapping_add(1);
+        self.tick_clock(now, out);
         let raft_tick = self.ticks.is_multiple_of(self.config.knobs.raft_tick_every);
         let ranges: Vec<RangeId> = self.replicas.keys().copied().collect();
         for range in ranges {

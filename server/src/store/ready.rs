@@ -101,11 +101,11 @@ impl Store {
     /// A ceiling to sync with the next frame, if the present one is near.
     fn ceiling_to_sync(&mut self) -> Option<proto::Timestamp> {
         let step = self.config.knobs.ceiling_step;
-        let wall = self.clock.interval().latest.max(self.clock.reading());
-        if self.ceiling_asked.since(wall) >= step / 2 {
+        let wanted = self.clock.wanted();
+        if self.ceiling_asked.since(wanted) >= step / 2 {
             return None;
         }
-        self.ceiling_asked = wall.plus(step);
+        self.ceiling_asked = wanted.plus(step);
         Some(self.ceiling_asked)
     }
 }

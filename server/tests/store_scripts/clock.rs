@@ -1,12 +1,12 @@
 //! A clock that moves when it is told to.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use proto::Timestamp;
-use server::env::{Clock, Interval};
-use txn::clock::{ClockError, Hlc};
+use server::env::{ClockSource, NodeClock};
+use txn::clock::{Agreement, Reading, Timekeeper, Trust};
 
 /// The time that all stores share, in milliseconds.
 #[derive(Clone, Default)]
@@ -26,61 +26,24 @@ impl Time {
     }
 }
 
-/// One store's clock: without error, but with a hybrid reading and a ceiling of its own.
-pub struct ScriptClock {
-    time: Time,
-    hlc: Mutex<Hlc>,
-}
+/// One store's clock: it errs by a millisecond at most, and shows no error.
+pub struct ScriptSource(Time);
 
-impl ScriptClock {
-    pub fn new(time: Time, ceiling: Timestamp) -> ScriptClock {
-        ScriptClock { time, hlc: Mutex::new(Hlc::new(ceiling)) }
+impl ClockSource for ScriptSource {
+    fn read(&self) -> Reading {
+        let monotonic = self.0.now();
+        Reading { monotonic, wall: Timestamp::ZERO.plus(monotonic), error: Duration::from_millis(1) }
     }
 
-    fn hlc(&self) -> MutexGuard<'_, Hlc> {
-        self.hlc.lock().expect("no holder of this lock panics")
-    }
-
-    fn wall(&self) -> Timestamp {
-        Timestamp::ZERO.plus(self.time.now())
+    fn name(&self) -> &'static str {
+        "script"
     }
 }
 
-impl Clock for ScriptClock {
-    fn monotonic(&self) -> Duration {
-        self.time.now()
-    }
+/// One store's clock, with a hybrid reading and a ceiling of its own. Nobody disputes it.
+pub type ScriptClock = NodeClock<ScriptSource>;
 
-    fn interval(&self) -> Interval {
-        Interval { earliest: self.wall(), latest: self.wall() }
-    }
-
-    fn issue(&self) -> Result<Timestamp, ClockError> {
-        self.hlc().issue(self.wall())
-    }
-
-    fn reading(&self) -> Timestamp {
-        let mut hlc = self.hlc();
-        let now = self.wall().min(hlc.ceiling());
-        // Never fails: the wall clock was capped at the ceiling, and is its own limit.
-        let _ = hlc.adopt(now, now);
-        hlc.reading()
-    }
-
-    fn adopt(&self, theirs: Timestamp) -> Result<(), ClockError> {
-        // As if the sender might err by a millisecond in one direction, and this store in the other.
-        self.hlc().adopt(theirs, self.wall().plus(Duration::from_millis(2)))
-    }
-
-    fn ceiling(&self) -> Timestamp {
-        self.hlc().ceiling()
-    }
-
-    fn raise_ceiling(&self, ceiling: Timestamp) {
-        self.hlc().raise(ceiling);
-    }
-
-    fn bound(&self) -> (Duration, &'static str) {
-        (Duration::ZERO, "script")
-    }
+pub fn script_clock(time: Time, ceiling: Timestamp) -> ScriptClock {
+    let alone = Agreement::new([], Duration::MAX);
+    NodeClock::new(ScriptSource(time), Timekeeper::new(Trust::Bounded, alone, ceiling, 0))
 }

@@ -15,7 +15,7 @@ use server::store::{Effect, Event, Store, StoreConfig};
 use txn::MemoryEngine;
 use txn::engine::Engine;
 
-use super::clock::{ScriptClock, Time};
+use super::clock::{ScriptClock, Time, script_clock};
 use super::show;
 
 /// Who asks: not one of the stores.
@@ -131,8 +131,16 @@ impl World {
         }
         // Its clock begins at the ceiling: before that moment the others would refuse what it says.
         time.advance_to(log.ceiling);
-        let clock = Arc::new(ScriptClock::new(time, log.ceiling));
-        let config = StoreConfig { node: id, cluster: ClusterId(1), knobs, seed: id.0, logger: server::raft::logger() };
+        let clock = Arc::new(script_clock(time, log.ceiling));
+        let config = StoreConfig {
+            node: id,
+            cluster: ClusterId(1),
+            // It reports its clock to nobody: see the clock.
+            members: vec![id],
+            knobs,
+            seed: id.0,
+            logger: server::raft::logger(),
+        };
         let engine = Box::new(node.disk.engine.clone());
         let store = Store::open(config, clock.clone(), engine, log).expect("a crash leaves a store that opens");
         node.running = Some((store, clock));

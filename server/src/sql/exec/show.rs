@@ -81,10 +81,11 @@ fn clock(kv: &dyn Kv) -> Row {
     let moment = |ts: proto::Timestamp| i64::try_from(ts.micros()).map_or(Datum::Null, Datum::TimestampTz);
     vec![
         text(clock.source),
-        number(u64::try_from(clock.max_error.as_micros()).unwrap_or(u64::MAX)),
+        clock.max_error.map_or(Datum::Null, |e| number(u64::try_from(e.as_micros()).unwrap_or(u64::MAX))),
         moment(clock.earliest),
         moment(clock.latest),
         text(clock.hlc.to_string()),
+        text(clock.standing),
     ]
 }
 

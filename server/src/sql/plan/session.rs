@@ -69,6 +69,7 @@ impl Show {
                 column("earliest", TimestampTz),
                 column("latest", TimestampTz),
                 column("hlc", Text),
+                column("standing", Text),
             ],
             Show::Retries => vec![
                 column("time", TimestampTz),

@@ -11,26 +11,21 @@
 
 use proto::Timestamp;
 
+use super::ClockError;
+
 /// A hybrid logical clock under a ceiling. Wall-clock readings come in as arguments.
 #[derive(Debug, Clone)]
 pub struct Hlc {
     last: Timestamp,
     ceiling: Timestamp,
-}
-
-/// The clock may not go where it was asked to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClockError {
-    /// A higher ceiling must be synced first.
-    Ceiling { needed: Timestamp },
-    /// The other clock is further ahead than the bound allows.
-    TooFarAhead { theirs: Timestamp, limit: Timestamp },
+    /// The greatest timestamp that was kept out by the ceiling alone.
+    wanted: Timestamp,
 }
 
 impl Hlc {
     /// A clock that begins at the ceiling that was last synced.
     pub fn new(ceiling: Timestamp) -> Hlc {
-        Hlc { last: ceiling, ceiling }
+        Hlc { last: ceiling, ceiling, wanted: ceiling }
     }
 
     /// Issues a timestamp above all earlier ones and not below the wall clock.
@@ -40,6 +35,7 @@ impl Hlc {
     pub fn issue(&mut self, wall: Timestamp) -> Result<Timestamp, ClockError> {
         let next = wall.max(self.last.next());
         if next > self.ceiling {
+            self.wanted = self.wanted.max(next);
             return Err(ClockError::Ceiling { needed: next });
         }
         self.last = next;
@@ -61,10 +57,16 @@ impl Hlc {
             return Err(ClockError::TooFarAhead { theirs, limit });
         }
         if theirs > self.ceiling {
+            self.wanted = self.wanted.max(theirs);
             return Err(ClockError::Ceiling { needed: theirs });
         }
         self.last = self.last.max(theirs);
         Ok(())
+    }
+
+    /// What the ceiling should let through.
+    pub fn wanted(&self) -> Timestamp {
+        self.wanted.max(self.last)
     }
 
     pub fn ceiling(&self) -> Timestamp {

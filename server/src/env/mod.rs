@@ -1,0 +1,29 @@
+//! The seams to the world: time, dice, tasks and the wire.
+//!
+//! Protocol code reaches the outside only through these traits. Production implements them over the operating system and
+//! tokio (in [`crate::io`]); the simulator over a seed. A node can be started many times in one process, so nothing here is global.
+
+mod clock;
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use proto::NodeId;
+use proto::message::Body;
+
+pub use clock::{Bound, Clock, ClockSource, Interval, NodeClock};
+
+/// What asynchronous code needs to run on a node.
+pub trait Env: Send + Sync {
+    fn clock(&self) -> &dyn Clock;
+    /// Runs a task that belongs to the node and dies with it.
+    fn spawn(&self, task: BoxFuture<'static, ()>);
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+    /// 64 random bits, not for secrets.
+    fn random(&self) -> u64;
+}
+
+/// Sends messages, unordered and lossy. A message to the node itself is delivered like any other.
+pub trait Outbox: Send + Sync {
+    fn send(&self, to: NodeId, body: Body);
+}
