@@ -159,40 +159,18 @@ impl Router {
                     self.cache().leaders.insert(range.id, target);
                     return Ok(reply);
                 }
-                Some(Response::Refused(refusal)) => match refusal {
-                    Refusal::NotLeader(hint) => {
-                        self.redirect(range.id, target, hint);
-                        detail = format!("{target} does not lead it");
-                        self.pause(attempt, hint.is_some()).await;
-                    }
-                    Refusal::WrongRange(ranges) if ranges.is_empty() => {
-                        // A replica that is about to come into being, or was never here.
-                        self.redirect(range.id, target, None);
-                        detail = format!("{target} does not hold it");
-                        self.pause(attempt, false).await;
-                    }
-                    Refusal::WrongRange(ranges) => {
-                        self.learn(ranges);
-                        self.knobs.probe.took(Path::Repartitioned);
-                        return Err(Failure::Repartition { sent: maybe_sent });
-                    }
-                    Refusal::Unknown => {
-                        maybe_sent = true;
-                        detail = "its leader changed".into();
-                    }
-                    Refusal::Corrupt(why) => {
-                        // Nothing has happened here, nor will: this replica has stopped, and another is to lead.
-                        self.knobs.probe.took(Path::StoppedAvoided);
-                        self.redirect(range.id, target, None);
-                        detail = why;
-                        self.pause(attempt, false).await;
-                    }
-                    Refusal::Busy(why) => {
-                        detail = why;
-                        self.pause(attempt, false).await;
-                    }
-                    other => return Err(Failure::Refused(other)),
-                },
+                Some(Response::Refused(Refusal::WrongRange(ranges))) if !ranges.is_empty() => {
+                    self.learn(ranges);
+                    self.knobs.probe.took(Path::Repartitioned);
+                    return Err(Failure::Repartition { sent: maybe_sent });
+                }
+                Some(Response::Refused(Refusal::Unknown)) => {
+                    maybe_sent = true;
+                    detail = "its leader changed".into();
+                }
+                Some(Response::Refused(refusal)) => {
+                    detail = self.prepare_to_repeat(range, (target, attempt), refusal).await?;
+                }
                 None => {
                     maybe_sent = true;
                     detail = format!("{target} does not answer");
@@ -205,6 +183,39 @@ impl Router {
             }
             attempt += 1;
         }
+    }
+
+    /// After a refusal without any effect: sees to it that asking again makes sense, and says why it has to be.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`] if it makes none.
+    async fn prepare_to_repeat(
+        &self,
+        range: &RangeDescriptor,
+        (target, attempt): (NodeId, u32),
+        refusal: Refusal,
+    ) -> Result<String, Failure> {
+        let (detail, hinted) = match refusal {
+            Refusal::NotLeader(hint) => {
+                self.redirect(range.id, target, hint);
+                (format!("{target} does not lead it"), hint.is_some())
+            }
+            Refusal::WrongRange(_) => {
+                // A replica that is about to come into being, or was never here.
+                self.redirect(range.id, target, None);
+                (format!("{target} does not hold it"), false)
+            }
+            Refusal::Corrupt(why) => {
+                // This replica has stopped, and another is to lead.
+                self.knobs.probe.took(Path::StoppedAvoided);
+                self.redirect(range.id, target, None);
+                (why, false)
+            }
+            Refusal::Busy(why) => (why, false),
+            other => return Err(Failure::Refused(other)),
+        };
+        self.pause(attempt, hinted).await;
+        Ok(detail)
     }
 
     /// Whom to ask: the known leader, else the replicas in turn, those that are away last.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::codec;
 use proto::request::{LockingRead, Operation, RangeRequest, Refusal, Reply, ReplyBody, Response};
-use proto::{Key, Span, TxnId};
+use proto::{Key, Span, Timestamp, TxnId};
 use txn::WriteBatch;
 use txn::clock::ClockError;
 use txn::engine::EngineError;
@@ -146,26 +146,7 @@ impl Replica {
         if let Operation::Split(split) = operation {
             return Ok(self.evaluate_split(split, access.writes));
         }
-        if let Some(key) = first_written(operation)
-            && probe.fires(Point::ExtraPush)
-        {
-            leading.reads.record(&Span::point(key), now, TxnId::default());
-        }
-        let at_once = matches!(operation, Operation::Push(_)) && probe.fires(Point::ExpiryAtOnce);
-        let mut context = Context {
-            engine: cx.engine,
-            reads: &mut leading.reads,
-            now,
-            fence: leading.fence,
-            receipt_floor,
-            expiry: if at_once { Duration::ZERO } else { cx.knobs.txn_expiry },
-        };
-        let evaluation = participant::evaluate(&mut context, operation)?;
-        match (&evaluation, operation) {
-            (Evaluation::Answer(ReplyBody::Present(false)), _) => probe.took(Path::Prevented),
-            (Evaluation::Answer(ReplyBody::At(_)), Operation::CommitOne(_)) => probe.took(Path::ReceiptFound),
-            _ => {}
-        }
+        let evaluation = evaluate(cx, leading, now, receipt_floor, operation)?;
         Ok(match evaluation {
             Evaluation::Answer(body) => Step::Respond(done(body)),
             Evaluation::Refuse(refusal) => Step::refuse(refusal),
@@ -341,6 +322,38 @@ impl Step {
     fn refuse(refusal: Refusal) -> Step {
         Step::Respond(Response::Refused(refusal))
     }
+}
+
+/// Evaluates what nothing stands in the way of, but perhaps intents and the fence.
+fn evaluate(
+    cx: &mut Surroundings<'_>,
+    leading: &mut Leading,
+    now: Timestamp,
+    receipt_floor: Timestamp,
+    operation: &Operation,
+) -> Result<Evaluation, EngineError> {
+    let probe = cx.knobs.probe.as_ref();
+    if let Some(key) = first_written(operation)
+        && probe.fires(Point::ExtraPush)
+    {
+        leading.reads.record(&Span::point(key), now, TxnId::default());
+    }
+    let at_once = matches!(operation, Operation::Push(_)) && probe.fires(Point::ExpiryAtOnce);
+    let mut context = Context {
+        engine: cx.engine,
+        reads: &mut leading.reads,
+        now,
+        fence: leading.fence,
+        receipt_floor,
+        expiry: if at_once { Duration::ZERO } else { cx.knobs.txn_expiry },
+    };
+    let evaluation = participant::evaluate(&mut context, operation)?;
+    match (&evaluation, operation) {
+        (Evaluation::Answer(ReplyBody::Present(false)), _) => probe.took(Path::Prevented),
+        (Evaluation::Answer(ReplyBody::At(_)), Operation::CommitOne(_)) => probe.took(Path::ReceiptFound),
+        _ => {}
+    }
+    Ok(evaluation)
 }
 
 /// The first key that a transaction's commit writes here.
