@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build sim demo test lint soak clean
+.PHONY: help setup setup-tests build sim demo test lint soak clean
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/meridian
 CARGO_TARGET_DIR ?= $(CACHE)/target
@@ -27,11 +27,14 @@ help:
 	@echo "make sim     build the simulator beside it, meridian-sim"
 	@echo "make lint    check the formatting, and lint"
 	@echo "make soak    simulate clusters under faults: SEEDS=$(SEEDS) of them, from SEED=$(SEED) on"
-	@echo "make setup   install what the build needs, with apt"
+	@echo "make setup   install what the build needs, with apt; make setup-tests: what the tests need, too"
 	@echo "make clean   remove what cargo built; RocksDB's archive in $(CACHE)/rocksdb stays"
 
 setup:
 	@.build/setup
+
+setup-tests:
+	@.build/setup tests
 
 build: setup
 	@$(CARGO) build --release -p meridian-server
@@ -45,7 +48,7 @@ sim: setup
 demo: build
 	@$(CARGO_TARGET_DIR)/release/meridian demo --bench $(BENCH)
 
-test: setup
+test: setup-tests
 	@$(CARGO) test --workspace --all-targets --no-fail-fast
 
 lint: setup

@@ -20,6 +20,9 @@ pub struct Knobs {
     pub election_ticks: usize,
     /// Raft ticks between a leader's heartbeats.
     pub heartbeat_ticks: usize,
+    /// How long a sync may take before the disk counts as stalled: a leader renews nothing on such a disk and gives its leadership away.
+    /// Below the election timeout, which is `raft_tick_every` × `election_ticks` ticks at least.
+    pub disk_stall_after: Duration,
     /// The read window `W`: how far beyond an acknowledged heartbeat a leader serves reads. A new leader writes this much
     /// above its clock at first, and its clients wait for it.
     pub read_window: Duration,
@@ -70,6 +73,7 @@ impl Default for Knobs {
             raft_tick_every: 10,
             election_ticks: 10,
             heartbeat_ticks: 2,
+            disk_stall_after: Duration::from_millis(400),
             read_window: Duration::from_millis(600),
             clock_report_every: Duration::from_millis(250),
             clock_horizon: Duration::from_secs(2),
@@ -78,7 +82,7 @@ impl Default for Knobs {
             lock_wait: Duration::from_millis(400),
             wait_max: Duration::from_secs(2),
             waiting_max: 10_000,
-            locks: LockTimes { wound_after: Duration::from_millis(20), expire_after: Duration::from_secs(1) },
+            locks: LockTimes { wound_after: Duration::from_millis(10), expire_after: Duration::from_secs(1) },
             txn_expiry: Duration::from_secs(1),
             txn_heartbeat: Duration::from_millis(300),
             read_keys_max: 50_000,

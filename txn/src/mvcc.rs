@@ -11,8 +11,12 @@ use proto::{Key, Span, Timestamp, TxnId, Value, codec};
 use crate::engine::{Engine, EngineError, Space, WriteBatch};
 use crate::keys;
 
+// A version's value: one of these tags, the id of the transaction that wrote it (for whoever has to give way to it), and the row's value.
 const DELETION: u8 = 0;
 const PRESENT: u8 = 1;
+
+/// Bytes of a transaction's id.
+const ID_BYTES: usize = 16;
 
 /// A committed version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,13 +44,35 @@ pub struct Page {
     pub resume: Option<Span>,
 }
 
+fn split_value(bytes: &[u8]) -> Option<(u8, TxnId, &[u8])> {
+    let (tag, rest) = bytes.split_first()?;
+    let (id, value) = rest.split_first_chunk::<ID_BYTES>()?;
+    Some((*tag, TxnId(u128::from_be_bytes(*id)), value))
+}
+
 fn decode_value(bytes: &[u8]) -> Result<Option<Value>, EngineError> {
-    match bytes.split_first() {
-        Some((&DELETION, [])) => Ok(None),
-        Some((&PRESENT, value)) => Ok(Some(value.to_vec())),
+    decode_version(bytes).map(|(_, value)| value)
+}
+
+/// What the engine holds of a version: who wrote it, and the row's value; `None` is a deletion.
+///
+/// # Errors
+/// When the bytes are damaged.
+pub fn decode_version(bytes: &[u8]) -> Result<(TxnId, Option<Value>), EngineError> {
+    match split_value(bytes) {
+        Some((DELETION, by, [])) => Ok((by, None)),
+        Some((PRESENT, by, value)) => Ok((by, Some(value.to_vec()))),
         _ => Err(EngineError::Corrupt("a version's value has no valid tag".into())),
     }
 }
+
+/// The transaction that wrote a version, unless it was there from the beginning.
+fn writer(bytes: &[u8]) -> Option<TxnId> {
+    split_value(bytes).map(|(_, id, _)| id).filter(|id| *id != NOBODY)
+}
+
+/// The writer of what a cluster begins with.
+pub const NOBODY: TxnId = TxnId(0);
 
 /// The intent on a key.
 pub fn intent(engine: &dyn Engine, key: &Key) -> Result<Option<Intent>, EngineError> {
@@ -229,7 +255,7 @@ pub fn changed(
     let end = keys::versions_of(&span.end);
     let mut cursor = engine.cursor(Space::Versions);
     cursor.seek(&keys::versions_of(&span.start))?;
-    while let Some((found, _)) = cursor.item() {
+    while let Some((found, value)) = cursor.item() {
         if found >= end.as_slice() {
             break;
         }
@@ -237,7 +263,7 @@ pub fn changed(
         if timestamp > to {
             cursor.seek(&keys::version(&key, to))?;
         } else if timestamp > from {
-            return Ok(Some(Changed { key, at: timestamp, other: None }));
+            return Ok(Some(Changed { key, at: timestamp, other: writer(value) }));
         } else {
             cursor.seek(&keys::versions_of(&key.next()))?;
         }
@@ -246,11 +272,9 @@ pub fn changed(
 }
 
 /// Adds a committed version.
-pub fn put_version(batch: &mut WriteBatch, key: &Key, timestamp: Timestamp, value: Option<&[u8]>) {
-    let bytes = match value {
-        None => vec![DELETION],
-        Some(value) => [&[PRESENT], value].concat(),
-    };
+pub fn put_version(batch: &mut WriteBatch, key: &Key, timestamp: Timestamp, by: TxnId, value: Option<&[u8]>) {
+    let tag = if value.is_some() { PRESENT } else { DELETION };
+    let bytes = [&[tag], by.0.to_be_bytes().as_slice(), value.unwrap_or_default()].concat();
     batch.put(Space::Versions, keys::version(key, timestamp), bytes);
 }
 

@@ -371,7 +371,8 @@ fn evaluate_commit_one(cx: &mut Context<'_>, commit: &CommitOne) -> Result<Evalu
     }
     let mut batch = WriteBatch::default();
     for write in &commit.writes {
-        mvcc::put_version(&mut batch, &write.key, timestamp, write.value.as_deref().map(Vec::as_slice));
+        let value = write.value.as_deref().map(Vec::as_slice);
+        mvcc::put_version(&mut batch, &write.key, timestamp, commit.txn.id, value);
     }
     record::store(&mut batch, &commit.txn.anchor, &record::receipt(&commit.txn, timestamp, cx.now));
     Ok(Evaluation::Write { batch, timestamp, reply: ReplyBody::At(timestamp) })
@@ -514,7 +515,8 @@ fn resolve_into(
         match outcome {
             Outcome::Committed { attempt, timestamp } => {
                 if intent.txn.attempt == attempt && intent.timestamp <= timestamp {
-                    mvcc::put_version(batch, key, timestamp, intent.value.as_deref().map(Vec::as_slice));
+                    let value = intent.value.as_deref().map(Vec::as_slice);
+                    mvcc::put_version(batch, key, timestamp, intent.txn.id, value);
                 }
                 mvcc::remove_intent(batch, key);
             }

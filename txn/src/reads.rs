@@ -179,11 +179,6 @@ mod tests {
         validate(20, T1);
         assert_eq!(marks.latest(&Key(vec![1]), T1), ts(19));
         assert_eq!(marks.latest(&Key(vec![1]), T2), ts(20));
-        // Another has read at the same timestamp: what was forgotten was not only its own.
-        marks.record(&Span::point(&Key(vec![30])), ts(20), T2);
-        assert_eq!(marks.latest(&Key(vec![1]), T1), ts(19), "that one is remembered by its key");
-        (40..=50).for_each(|n| marks.record(&Span::point(&Key(vec![n])), ts(20), T2));
-        assert_eq!(marks.latest(&Key(vec![1]), T1), ts(20));
     }
 
     /// A read at the very mark by another counts, though it is not remembered by its key.

@@ -63,6 +63,7 @@ pub(super) async fn counters(core: &Core) -> BTreeMap<String, u64> {
         ("commands_applied_total", picture.stats.counts.commands_applied),
         ("elections_won_total", picture.stats.counts.elections_won),
         ("messages_refused_total", picture.stats.refused_messages),
+        ("disk_stalled_ticks_total", picture.stats.stalled_ticks),
         ("log_syncs_total", core.disk.log_syncs.load(Ordering::Relaxed)),
         ("log_sync_microseconds_total", core.disk.log_sync_micros.load(Ordering::Relaxed)),
         ("engine_flushes_total", core.disk.engine_flushes.load(Ordering::Relaxed)),

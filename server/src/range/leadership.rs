@@ -72,7 +72,8 @@ impl Replica {
         /// Rounds in flight past which no more are started: lost ones are repeated by Raft's heartbeats.
         const ROUNDS_MAX: usize = 2;
         let Some(leading) = self.leading.as_mut() else { return };
-        if leading.rounds.len() >= ROUNDS_MAX || cx.knobs.probe.fires(Point::RoundSkipped) {
+        // Whoever cannot write to his disk shall not lead, and promises nothing further.
+        if leading.rounds.len() >= ROUNDS_MAX || cx.disk_stalls || cx.knobs.probe.fires(Point::RoundSkipped) {
             return;
         }
         let round = leading.next_id();

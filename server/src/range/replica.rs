@@ -32,6 +32,8 @@ pub struct Surroundings<'a> {
     pub now: Duration,
     pub clock: &'a dyn Clock,
     pub knobs: &'a Knobs,
+    /// Whether the disk has not answered for long.
+    pub disk_stalls: bool,
     pub engine: &'a mut dyn Engine,
     pub effects: &'a mut Effects,
 }

@@ -39,6 +39,8 @@ pub struct StoreStats {
     pub counts: Counts,
     pub frames: u64,
     pub refused_messages: u64,
+    /// Raft ticks at which the disk had stalled.
+    pub stalled_ticks: u64,
 }
 
 /// See the module.
@@ -68,6 +70,8 @@ pub struct Store {
 pub(super) struct FrameInFlight {
     pub outputs: Vec<(RangeId, u64)>,
     pub ceiling: Option<Timestamp>,
+    /// When it was handed to the disk, on the monotonic clock.
+    pub since: Duration,
 }
 
 impl Store {
@@ -144,6 +148,12 @@ impl Store {
         if let Some(report) = self.clock.report(to) {
             out.push(Effect::Send { to, body: Body::Clock(report) });
         }
+    }
+
+    /// Whether the disk has not answered for long. Something goes to disk every so often even on an idle node: the clock's ceiling.
+    fn disk_stalls(&self, now: Duration) -> bool {
+        let oldest = self.frames.first_key_value();
+        oldest.is_some_and(|(_, frame)| now.saturating_sub(frame.since) >= self.config.knobs.disk_stall_after)
     }
 
     /// Tells all nodes what the clock shows, now and then; and lets go of leadership while the clock is not believed.
@@ -245,9 +255,11 @@ impl Store {
         out: &mut Vec<Effect>,
         step: impl FnOnce(&mut Replica, &mut Surroundings<'_>),
     ) {
+        let disk_stalls = self.disk_stalls(now);
         let Some(replica) = self.replicas.get_mut(&range) else { return };
         let mut effects = Effects::default();
         let mut cx = Surroundings {
+            disk_stalls,
             now,
             clock: self.clock.as_ref(),
             knobs: &self.config.knobs,
@@ -298,6 +310,10 @@ impl Store {
     fn tick(&mut self, now: Duration, out: &mut Vec<Effect>) {
         self.ticks = self.ticks.wrapping_add(1);
         self.tick_clock(now, out);
+        if self.ticks.is_multiple_of(self.config.knobs.raft_tick_every) && self.disk_stalls(now) {
+            self.stats.stalled_ticks += 1;
+            self.drain();
+        }
         let raft_tick = self.ticks.is_multiple_of(self.config.knobs.raft_tick_every);
         let ranges: Vec<RangeId> = self.replicas.keys().copied().collect();
         for range in ranges {

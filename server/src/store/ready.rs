@@ -15,7 +15,7 @@ impl Store {
     /// Gathers what became ready since the last time.
     pub fn finish(&mut self, now: Duration, out: &mut Vec<Effect>) {
         let mut frame = LogFrame { ceiling: self.ceiling_to_sync(), ..LogFrame::default() };
-        let mut in_flight = FrameInFlight { outputs: Vec::new(), ceiling: frame.ceiling };
+        let mut in_flight = FrameInFlight { outputs: Vec::new(), ceiling: frame.ceiling, since: now };
         let mut mail = Mail::default();
         let mut flush_first = false;
         // Applying may touch further ranges (a split's right-hand side), and outputs may follow each other.

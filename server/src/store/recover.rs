@@ -48,7 +48,7 @@ pub fn initial_contents(ranges: &[RangeDescriptor]) -> WriteBatch {
         state::put_state(&mut batch, &state);
         state::put_applied(&mut batch, descriptor.id, FRESH_APPLIED);
         let value = codec::encode(descriptor);
-        mvcc::put_version(&mut batch, &meta_key(&descriptor.start), Timestamp::BOOTSTRAP, Some(&value));
+        mvcc::put_version(&mut batch, &meta_key(&descriptor.start), Timestamp::BOOTSTRAP, mvcc::NOBODY, Some(&value));
     }
     batch
 }

@@ -9,6 +9,7 @@ use server::range::Replica;
 use server::range::command::Command;
 use txn::engine::{self, Engine, Space};
 use txn::keys;
+use txn::mvcc;
 
 /// Milliseconds, then what there is beside whole ones.
 pub fn timestamp(timestamp: Timestamp) -> String {
@@ -113,7 +114,8 @@ pub fn versions(engine: &dyn Engine) -> Vec<String> {
     let mut lines = Vec::new();
     engine::visit(engine, Space::Versions, b"a", &[0xff], |key, bytes| {
         let (key, at) = keys::parse_version(key)?;
-        let shown = if bytes[0] == 0 { "deleted".into() } else { value(&bytes[1..]) };
+        let (_, found) = mvcc::decode_version(bytes)?;
+        let shown = found.map_or_else(|| "deleted".into(), |bytes| value(&bytes));
         lines.push(format!("{key}@{} = {shown}", timestamp(at)));
         Ok(true)
     })

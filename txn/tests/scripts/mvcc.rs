@@ -86,7 +86,7 @@ impl MvccRunner {
         let mut batch = WriteBatch::default();
         for (key, value) in args.writes() {
             let Some(id) = owner else {
-                mvcc::put_version(&mut batch, &key, timestamp, value.as_deref());
+                mvcc::put_version(&mut batch, &key, timestamp, mvcc::NOBODY, value.as_deref());
                 continue;
             };
             let meta = TxnMeta { id, attempt: 1, anchor: key.clone(), priority: timestamp, start: timestamp };

@@ -236,7 +236,10 @@ fn show_answer(body: &ReplyBody) -> String {
 
 fn show_refusal(refusal: &Refusal) -> String {
     match refusal {
-        Refusal::Changed(changed) => format!("{} changed at {}", changed.key, show(changed.at)),
+        Refusal::Changed(changed) => {
+            let by = changed.other.map_or(String::new(), |by| format!(" by {}", show_txn(by)));
+            format!("{} changed at {}{by}", changed.key, show(changed.at))
+        }
         Refusal::Pushed(timestamp) => format!("pushed to {}", show(*timestamp)),
         Refusal::Aborted(None) => "aborted".into(),
         Refusal::Aborted(Some(by)) => format!("aborted, {}", show_ousting(by)),

@@ -7,7 +7,7 @@ use goldenscript::{Argument, Command};
 use proto::transaction::{Intent, Ousting, TxnRecord, TxnStatus};
 use proto::{Key, Span, Timestamp, TxnId, codec};
 use txn::engine::{EngineWrite, WriteBatch};
-use txn::{Engine, MemoryEngine, Space, keys};
+use txn::{Engine, MemoryEngine, Space, keys, mvcc};
 
 pub type Output = Result<String, Box<dyn Error>>;
 
@@ -144,8 +144,9 @@ fn show_entry(space: Space, key: &[u8], value: Option<&[u8]>) -> String {
     match (space, value) {
         (Space::Versions, Some(value)) => {
             let (key, at) = keys::parse_version(key).expect(damaged);
-            let value = if value[0] == 0 { None } else { Some(&value[1..]) };
-            format!("{key}@{} = {}", show(at), show_value(value))
+            let (by, value) = mvcc::decode_version(value).expect(damaged);
+            let by = if by == mvcc::NOBODY { String::new() } else { format!(" by {}", show_txn(by)) };
+            format!("{key}@{} = {}{by}", show(at), show_value(value.as_deref()))
         }
         (Space::Intents, Some(value)) => {
             let intent: Intent = codec::decode("an intent", value).expect(damaged);
