@@ -64,6 +64,13 @@ impl World {
         self.step(node, Event::Synced(number));
     }
 
+    /// A flush that a store has asked for comes to its end.
+    pub(super) fn end_flush(&mut self, node: usize, number: u64) {
+        if self.flush(node) {
+            self.step(node, Event::Flushed(number));
+        }
+    }
+
     /// Makes durable what the engine holds. Says whether the process has survived it.
     pub(super) fn flush(&mut self, node: usize) -> bool {
         if self.nodes[node].disk.full_until > self.now() {

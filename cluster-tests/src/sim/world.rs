@@ -373,9 +373,7 @@ impl World {
                 self.end_sync(node, number);
             }
             Happening::Flushed { node, life, number } if self.nodes[node].life == life => {
-                if self.flush(node) {
-                    self.step(node, Event::Flushed(number));
-                }
+                self.end_flush(node, number);
             }
             Happening::SaidSynced { node, life, number } if self.nodes[node].life == life => {
                 self.end_sync(node, number);
