@@ -34,9 +34,9 @@ pub struct ClockReport {
     pub latest: Timestamp,
     #[n(2)]
     pub domain: ClockDomain,
-    /// Changes whenever the sender's wall clock stops being what it was; answers name the epoch that they are about.
+    /// Changes whenever the sender's wall clock stops being what it was; answers name the era that they are about.
     #[n(3)]
-    pub epoch: u64,
+    pub era: u64,
     /// What the sender made of the receiver's last report.
     #[n(4)]
     pub heard: Option<ClockVerdict>,
@@ -45,9 +45,9 @@ pub struct ClockReport {
 /// What a report was worth when it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ClockVerdict {
-    /// The epoch of the report.
+    /// The era of the report.
     #[n(0)]
-    pub epoch: u64,
+    pub era: u64,
     /// By how many microseconds the report's clock was ahead of the receiver's, both errors granted. Zero is agreement.
     #[n(1)]
     pub ahead_us: u64,

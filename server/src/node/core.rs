@@ -172,8 +172,8 @@ fn open_clock(
 ) -> Result<Arc<dyn Clock>, String> {
     let others = || identity.members.iter().map(|member| member.id).filter(|id| *id != identity.node);
     let agreement = Agreement::new(others(), config.knobs.clock_horizon);
-    let epoch = uuid::Uuid::new_v4().as_u64_pair().0;
-    let keeper = Timekeeper::new(config.clock.trust, agreement, ceiling, epoch);
+    let era = uuid::Uuid::new_v4().as_u64_pair().0;
+    let keeper = Timekeeper::new(config.clock.trust, agreement, ceiling, era);
     let declared = config.clock.max_error;
     // Where everybody was booted together once, everybody is on one host.
     let founded_together = identity.members.iter().all(|member| member.boot_id == identity.members[0].boot_id);

@@ -29,12 +29,12 @@ pub enum Difference {
 struct Evidence {
     /// When the report came, on the monotonic clock.
     at: Duration,
-    epoch: u64,
+    era: u64,
     /// How far its clock may err.
     error: Duration,
     ahead: Duration,
     elsewhere: bool,
-    /// By how much it found this node's clock ahead, if it has said so of this node's epoch.
+    /// By how much it found this node's clock ahead, if it has said so of this node's era.
     behind: Option<Duration>,
 }
 
@@ -67,8 +67,8 @@ impl Agreement {
         Agreement { others: others.into_iter().map(|node| (node, None)).collect(), horizon }
     }
 
-    /// Takes a report in. `epoch` is this node's. Reports of strangers are ignored.
-    pub fn hear(&mut self, from: NodeId, report: &ClockReport, own: &ClockDomain, epoch: u64, now: Reading) {
+    /// Takes a report in. `era` is this node's. Reports of strangers are ignored.
+    pub fn hear(&mut self, from: NodeId, report: &ClockReport, own: &ClockDomain, era: u64, now: Reading) {
         let Some(slot) = self.others.get_mut(&from) else { return };
         let elsewhere = match (own, &report.domain) {
             (ClockDomain::Utc, ClockDomain::Utc) => false,
@@ -77,10 +77,10 @@ impl Agreement {
         };
         let latest = now.wall.plus(now.error).plus(GRAIN);
         // What it made of an earlier clock of this node's says nothing of the present one.
-        let behind = report.heard.filter(|verdict| verdict.epoch == epoch).map(|verdict| verdict.ahead());
+        let behind = report.heard.filter(|verdict| verdict.era == era).map(|verdict| verdict.ahead());
         let ahead = report.earliest.since(latest);
         let error = report.latest.since(report.earliest) / 2;
-        *slot = Some(Evidence { at: now.monotonic, epoch: report.epoch, error, ahead, elsewhere, behind });
+        *slot = Some(Evidence { at: now.monotonic, era: report.era, error, ahead, elsewhere, behind });
     }
 
     /// How far the worst of the other clocks may err, as far as is known.
@@ -92,7 +92,7 @@ impl Agreement {
     pub fn verdict(&self, of: NodeId, now: Duration) -> Option<ClockVerdict> {
         let evidence = self.fresh(now).find(|(node, _)| *node == of)?.1;
         let ahead_us = u64::try_from(evidence.ahead.as_micros()).unwrap_or(u64::MAX);
-        Some(ClockVerdict { epoch: evidence.epoch, ahead_us })
+        Some(ClockVerdict { era: evidence.era, ahead_us })
     }
 
     /// Forgets everything: this node's clock is not what it was.

@@ -53,7 +53,7 @@ pub struct Timekeeper {
     /// The last reading, believed or not.
     seen: Option<Reading>,
     doubt: Option<Doubt>,
-    epoch: u64,
+    era: u64,
 }
 
 /// No clock goes beyond this, whatever it is told: the year 2100, while timestamps reach to 2112.
@@ -71,9 +71,9 @@ fn jump(before: Reading, now: Reading) -> Option<i64> {
 }
 
 impl Timekeeper {
-    /// A clock that begins at the ceiling that was last synced. `epoch` is a random number, so that reports about an earlier life
+    /// A clock that begins at the ceiling that was last synced. `era` is a random number, so that reports about an earlier life
     /// are not taken for this one's.
-    pub fn new(trust: Trust, agreement: Agreement, ceiling: Timestamp, epoch: u64) -> Timekeeper {
+    pub fn new(trust: Trust, agreement: Agreement, ceiling: Timestamp, era: u64) -> Timekeeper {
         let mut keeper = Timekeeper {
             trust,
             hlc: Hlc::new(ceiling),
@@ -81,7 +81,7 @@ impl Timekeeper {
             basis: None,
             seen: None,
             doubt: Some(Doubt::Starting),
-            epoch,
+            era,
         };
         if trust == Trust::Untrusted {
             keeper.doubt = None;
@@ -115,7 +115,7 @@ impl Timekeeper {
 
     fn lose_trust(&mut self, doubt: Doubt) {
         self.doubt = Some(doubt);
-        self.epoch = self.epoch.wrapping_add(1);
+        self.era = self.era.wrapping_add(1);
         if doubt != Doubt::Disputed {
             self.agreement.forget();
         }
@@ -204,7 +204,7 @@ impl Timekeeper {
             earliest: now.wall.minus(now.error),
             latest: now.wall.plus(now.error),
             domain,
-            epoch: self.epoch,
+            era: self.era,
             heard: self.agreement.verdict(to, now.monotonic),
         })
     }
@@ -215,14 +215,14 @@ impl Timekeeper {
             return false;
         }
         self.look(now);
-        let epoch = self.epoch;
-        self.agreement.hear(from, report, own, epoch, now);
+        let era = self.era;
+        self.agreement.hear(from, report, own, era, now);
         if self.doubt.is_none() && self.agreement.is_disputed(now.monotonic) {
             self.lose_trust(Doubt::Disputed);
         } else {
             self.look(now);
         }
-        report.heard.is_none_or(|verdict| verdict.epoch != epoch)
+        report.heard.is_none_or(|verdict| verdict.era != era)
     }
 
     /// Whether the node may serve.
