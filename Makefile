@@ -56,7 +56,7 @@ lint: setup
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 soak: setup
-	@SIM_SEED=$(SEED) SIM_SEEDS=$(SEEDS) $(CARGO) test -p meridian-cluster-tests --test bank --test append -- --nocapture nodes_
+	@SIM_SEED=$(SEED) SIM_SEEDS=$(SEEDS) $(CARGO) test -p meridian-cluster-tests --test bank --test append --test register -- --nocapture nodes_
 
 clean:
 	@cargo clean

@@ -6,3 +6,5 @@ pub mod check;
 pub mod scenario;
 pub mod model;
 pub mod shrink;
+pub mod script;
+pub mod reduce;

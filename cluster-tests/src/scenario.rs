@@ -1,35 +1,70 @@
 //! A workload under faults, from a seed to a verdict.
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use server::config::Knobs;
-use server::kv::{Db, Error};
+use server::kv::{Db, Error, Kv};
 use txn::clock::Trust;
 
 use crate::check;
+use crate::check::history::History;
 use crate::sim::net::NetOptions;
+use crate::sim::probe::{Coverage, draw_points};
 use crate::sim::rng::Rng;
-use crate::sim::{FaultPlan, Options, World, lead_clocks_astray};
+use crate::sim::trace::Trace;
+use crate::sim::{Abandon, Fault, FaultPlan, Options, World, lead_clocks_astray};
 use crate::workload::append::Lists;
 use crate::workload::bank::{Bank, Layer};
-use crate::workload::{Tally, Workload};
+use crate::workload::keyed::Keyed;
+use crate::workload::register::Registers;
+use crate::workload::{Agenda, Operation, Tally, Work, Workload, operation};
 
 const SECOND: u64 = 1_000_000_000;
+
+/// In which way a run failed. Shrinking a run keeps this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Failure {
+    /// The database failed an assertion of its own.
+    Assertion,
+    /// The workload could not even be loaded.
+    NotLoaded,
+    /// The healed cluster does not answer.
+    NoAnswer,
+    /// With all faults gone some client did not come to an end.
+    ClientsStuck,
+    /// Replicas hold different things, or did not come together.
+    ReplicasDiffer,
+    /// What clients saw is wrong.
+    WrongHistory,
+}
 
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub seed: u64,
+    pub failure: Option<Failure>,
     pub violations: Vec<String>,
     pub tally: Tally,
     /// Staged transactions that somebody recovered.
     pub recoveries: u64,
+    pub coverage: Coverage,
     pub trace: u64,
     pub events: u64,
     pub simulated: Duration,
+}
+
+/// A verdict with everything that led to it.
+pub struct Run {
+    pub verdict: Verdict,
+    pub trace: Trace,
+    /// The operations that clients came to.
+    pub begun: Vec<Operation>,
+    pub histories: Vec<(&'static str, History)>,
 }
 
 /// Draws everything about a run from its seed.
@@ -56,7 +91,20 @@ pub fn draw(seed: u64, nodes: usize) -> Options {
     };
     knobs.locks.wound_after = Duration::from_millis(rng.between(1, 50));
     knobs.ceiling_step = Duration::from_millis(rng.between(100, 1_000));
-    options.faults = FaultPlan::draw(&mut rng, nodes, 0, 17 * SECOND);
+    // What is lost for good, all together, leaves a majority.
+    let lost = rng.below(nodes as u64) as usize;
+    let minority: Vec<usize> = (lost..lost + (nodes - 1) / 2).map(|node| node % nodes).collect();
+    options.faults = FaultPlan::draw(&mut rng, nodes, &minority, 0, 17 * SECOND);
+    // Where the clients' keys lie in one range only, many protocols have nothing to do.
+    for split in 0..rng.below(5) {
+        options.faults.0.push((split * SECOND / 10, Fault::Split { key: rng.next() }));
+    }
+    options.faults.0.sort_by_key(|(at, _)| *at);
+    options.points = draw_points(&mut rng);
+    options.abandon = rng.one_in(3).then(|| {
+        let count = rng.between(1, minority.len() as u64) as usize;
+        Abandon { nodes: minority[..count].to_vec(), dead: rng.one_in(2) }
+    });
     options
 }
 
@@ -79,55 +127,135 @@ pub fn draw_untrusted(seed: u64, nodes: usize) -> Options {
 
 /// Runs the bank, through keys or through SQL as the seed says.
 pub fn run_bank(options: Options) -> Verdict {
-    let layer = if Rng::new(options.seed, "layer").one_in(2) { Layer::Sql } else { Layer::Keys };
-    run(options, &Bank::new(layer))
+    run_work(Work::Bank, options).verdict
 }
 
 /// Runs transactions that append to lists.
 pub fn run_append(options: Options) -> Verdict {
-    run(options, &Lists::default())
+    run_work(Work::Append, options).verdict
 }
 
+/// Runs transactions, and single operations, on registers.
+pub fn run_register(options: Options) -> Verdict {
+    run_work(Work::Register, options).verdict
+}
+
+/// What the clients of a run do.
+fn agenda(work: Work, options: &Options) -> Agenda {
+    match &options.operations {
+        Some(operations) => Agenda::new(operations),
+        None => Agenda::new(&operation::draw(work, options.seed, options.nodes)),
+    }
+}
+
+/// Runs a workload. A database that fails an assertion of its own takes the caller with it.
+pub fn run_work(work: Work, options: Options) -> Run {
+    let agenda = agenda(work, &options);
+    run_agenda(work, options, agenda)
+}
+
+fn run_agenda(work: Work, options: Options, agenda: Agenda) -> Run {
+    match work {
+        Work::Bank => {
+            let layer = if Rng::new(options.seed, "layer").one_in(2) { Layer::Sql } else { Layer::Keys };
+            run(options, &Bank::new(layer, agenda))
+        }
+        Work::Append => run(options, &Lists::new(agenda)),
+        Work::Register => run(options, &Registers::new(agenda)),
+        Work::Keyed => run(options, &Keyed::default()),
+    }
+}
+
+/// The same, but an assertion that fails is a verdict.
+pub fn attempt(work: Work, options: Options) -> Run {
+    let (seed, agenda) = (options.seed, agenda(work, &options));
+    let run = catch_unwind(AssertUnwindSafe(|| run_agenda(work, options, agenda.clone())));
+    run.unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().cloned().or(panic.downcast_ref::<&str>().map(ToString::to_string));
+        let verdict = Verdict {
+            seed,
+            failure: Some(Failure::Assertion),
+            violations: vec![format!("an assertion failed: {}", said.unwrap_or_default())],
+            tally: Tally::default(),
+            recoveries: 0,
+            coverage: Coverage::default(),
+            trace: 0,
+            events: 0,
+            simulated: Duration::ZERO,
+        };
+        Run { verdict, trace: Trace::default(), begun: agenda.begun(), histories: Vec::new() }
+    })
+}
+
+/// How many clients of each node's present process there are, and how many have come to an end.
+type Clients = Arc<Mutex<Vec<(usize, usize)>>>;
+
 /// Runs a workload: loads it, lets it work under faults, heals everything, and judges.
-pub fn run(options: Options, workload: &impl Workload) -> Verdict {
+pub fn run(options: Options, workload: &impl Workload) -> Run {
     let real_time = options.trust == Trust::Bounded;
     run_and_ask(options, workload, real_time)
 }
 
 /// As [`run`]; says whether real-time order is asked for, whatever the cluster promises.
-pub fn run_and_ask(options: Options, workload: &impl Workload, real_time: bool) -> Verdict {
+pub fn run_and_ask(options: Options, workload: &impl Workload, real_time: bool) -> Run {
     let opened = Rc::new(Cell::new(false));
-    let mut world = open_world(options, workload, &opened);
+    let unquiet_ns = options.unquiet_ns;
+    let clients: Clients = Arc::new(Mutex::new(vec![(0, 0); options.nodes]));
+    let mut world = open_world(options, workload, &opened, &clients);
     if let Err(why) = load(&mut world, workload) {
         // Nothing that follows would mean anything.
-        return verdict(&world, workload, vec![format!("the workload was not loaded: {why}")]);
+        return verdict(world, workload, vec![(Failure::NotLoaded, format!("the workload was not loaded: {why}"))]);
     }
     opened.set(true);
     world.unleash();
     let opened_at = world.now();
     for node in 0..world.nodes.len() {
         if let Some(db) = world.db(node) {
-            for task in workload.tasks(&db) {
+            for task in tasks(workload, &db, &clients) {
                 world.spawn(node, task);
             }
         }
     }
-    world.run_until(opened_at + 19 * SECOND, |_| false);
+    world.run_until(opened_at + unquiet_ns, |_| false);
     world.heal();
-    world.run_until(opened_at + 23 * SECOND, |_| false);
+    let healed_at = world.now();
+    world.run_until(healed_at + 4 * SECOND, |_| false);
     workload.stop();
     // Liveness: with all faults gone everything must finish.
-    let until = world.now() + 12 * SECOND;
-    world.run_until(until, |_| false);
-    let violations = judge(&mut world, workload, real_time);
-    verdict(&world, workload, violations)
+    let stuck = |world: &World| {
+        let clients = clients.lock().expect("no holder of this lock panics");
+        let left = |node: usize| clients[node].0 - clients[node].1;
+        (0..world.nodes.len()).filter(|node| world.is_whole(*node)).map(left).sum::<usize>()
+    };
+    world.run_until(healed_at + 16 * SECOND, |world| stuck(world) == 0);
+    let mut violations = Vec::new();
+    if stuck(&world) > 0 {
+        violations.push((Failure::ClientsStuck, format!("{} clients have not come to an end", stuck(&world))));
+    }
+    violations.extend(judge(&mut world, workload, real_time));
+    verdict(world, workload, violations)
 }
 
 /// A cluster whose starting nodes get their clients once the workload is loaded.
-fn open_world(options: Options, workload: &impl Workload, opened: &Rc<Cell<bool>>) -> World {
-    let (clients, splitter, opened) = (workload.clone(), workload.clone(), opened.clone());
-    let start = move |_: usize, db: &Db| if opened.get() { clients.tasks(db) } else { Vec::new() };
+fn open_world(options: Options, workload: &impl Workload, opened: &Rc<Cell<bool>>, clients: &Clients) -> World {
+    let (work, splitter, opened, clients) = (workload.clone(), workload.clone(), opened.clone(), clients.clone());
+    let start = move |_: usize, db: &Db| if opened.get() { tasks(&work, db, &clients) } else { Vec::new() };
     World::new(options, start, move |db, dice| splitter.split(db, dice))
+}
+
+/// The clients of a process that starts, counted.
+fn tasks(workload: &impl Workload, db: &Db, clients: &Clients) -> Vec<BoxFuture<'static, ()>> {
+    let node = db.node().0 as usize - 1;
+    let tasks = workload.tasks(db);
+    clients.lock().expect("no holder of this lock panics")[node] = (tasks.len(), 0);
+    let count = |task: BoxFuture<'static, ()>| -> BoxFuture<'static, ()> {
+        let clients = clients.clone();
+        Box::pin(async move {
+            task.await;
+            clients.lock().expect("no holder of this lock panics")[node].1 += 1;
+        })
+    };
+    tasks.into_iter().map(count).collect()
 }
 
 fn load(world: &mut World, workload: &impl Workload) -> Result<(), String> {
@@ -148,28 +276,44 @@ fn load(world: &mut World, workload: &impl Workload) -> Result<(), String> {
 }
 
 /// Asks the healed cluster for everything, and says what is wrong.
-fn judge(world: &mut World, workload: &impl Workload, real_time: bool) -> Vec<String> {
+fn judge(world: &mut World, workload: &impl Workload, real_time: bool) -> Vec<(Failure, String)> {
     let mut violations = Vec::new();
-    if let Err(why) = ask(world, 20 * SECOND, |db| workload.finish(db)) {
-        violations.push(format!("after all faults the cluster does not answer: {why}"));
+    if let Err(why) = ask(world, 20 * SECOND, |db| finish(workload.clone(), db)) {
+        violations.push((Failure::NoAnswer, format!("after all faults the cluster does not answer: {why}")));
     }
     let until = world.now() + 3 * SECOND;
     world.run_until(until, |_| false);
-    violations.extend(check::replicas::violations(world));
-    violations.extend(workload.judge(real_time));
+    violations.extend(check::replicas::violations(world).into_iter().map(|what| (Failure::ReplicasDiffer, what)));
+    violations.extend(workload.judge(real_time).into_iter().map(|what| (Failure::WrongHistory, what)));
     violations
 }
 
-fn verdict(world: &World, workload: &impl Workload, violations: Vec<String>) -> Verdict {
-    Verdict {
+/// Asks the workload's last questions. With a short deadline the first ones may go to a leader that is gone for good.
+fn finish(workload: impl Workload, db: Db) -> BoxFuture<'static, Result<(), Error>> {
+    Box::pin(async move {
+        loop {
+            match workload.finish(db.clone()).await {
+                Err(Error::Unavailable(_) | Error::Retry(_)) => db.sleep(Duration::from_millis(50)).await,
+                result => return result,
+            }
+        }
+    })
+}
+
+fn verdict(world: World, workload: &impl Workload, violations: Vec<(Failure, String)>) -> Run {
+    let verdict = Verdict {
         seed: world.options.seed,
+        // What clients saw is worse than anything else.
+        failure: violations.iter().map(|(failure, _)| *failure).max(),
         tally: workload.tally(),
         recoveries: (0..world.nodes.len()).filter_map(|n| world.db(n)).map(|db| db.stats().recoveries).sum(),
+        coverage: world.probe.coverage(),
         trace: world.trace.hash,
         events: world.trace.events,
         simulated: Duration::from_nanos(world.now()),
-        violations,
-    }
+        violations: violations.into_iter().map(|(_, what)| what).collect(),
+    };
+    Run { verdict, trace: world.trace, begun: workload.agenda().begun(), histories: workload.histories() }
 }
 
 /// Asks a running node something and waits for the answer.
@@ -178,6 +322,6 @@ fn ask<T: Send + 'static>(
     patience: u64,
     question: impl FnOnce(Db) -> BoxFuture<'static, Result<T, Error>>,
 ) -> Result<T, String> {
-    let node = (0..world.nodes.len()).find(|node| world.db(*node).is_some()).ok_or("no node runs")?;
+    let node = (0..world.nodes.len()).find(|node| world.is_whole(*node)).ok_or("no node runs")?;
     world.ask(node, patience, question)
 }

@@ -2,21 +2,18 @@
 
 use cluster_tests::scenario::{draw, run_bank};
 use cluster_tests::sim::Options;
+use cluster_tests::workload::Work;
 
 mod seeds;
 
-fn run_seeds(nodes: usize, default: u64) {
-    seeds::run("bank", nodes, default, run_bank);
-}
-
 #[test]
 fn nodes_3_keep_the_bank_whole_under_faults() {
-    run_seeds(3, 160);
+    seeds::run(Work::Bank, 3, 120, draw, "bank nodes_3");
 }
 
 #[test]
 fn nodes_5_keep_the_bank_whole_under_faults() {
-    run_seeds(5, 60);
+    seeds::run(Work::Bank, 5, 40, draw, "bank nodes_5");
 }
 
 #[test]

@@ -3,37 +3,39 @@
 
 use std::time::Duration;
 
-use cluster_tests::scenario::{draw_astray, draw_untrusted, run_and_ask, run_append, run_bank};
+use cluster_tests::scenario::{draw_astray, draw_untrusted, run_and_ask};
 use cluster_tests::sim::{Fault, FaultPlan, Options, World};
 use cluster_tests::workload::append::Lists;
+use cluster_tests::workload::{Agenda, Work, operation};
 use server::kv::{BeginOptions, Db, Error, Kv};
 
 mod seeds;
 
 #[test]
 fn nodes_3_with_clocks_astray_keep_the_bank_whole() {
-    seeds::run_drawn("clocks", 3, 15, draw_astray, run_bank);
+    seeds::run(Work::Bank, 3, 15, draw_astray, "clocks nodes_3_with_clocks_astray");
 }
 
 #[test]
 fn nodes_5_with_clocks_astray_show_no_anomaly() {
-    seeds::run_drawn("clocks", 5, 10, draw_astray, run_append);
+    seeds::run(Work::Append, 5, 10, draw_astray, "clocks nodes_5_with_clocks_astray");
 }
 
 #[test]
 fn nodes_3_with_clocks_untrusted_keep_the_bank_whole() {
-    seeds::run_drawn("clocks", 3, 15, draw_untrusted, run_bank);
+    seeds::run(Work::Bank, 3, 15, draw_untrusted, "clocks nodes_3_with_clocks_untrusted");
 }
 
 #[test]
 fn nodes_3_with_clocks_untrusted_show_no_anomaly() {
-    seeds::run_drawn("clocks", 3, 20, draw_untrusted, run_append);
+    seeds::run(Work::Append, 3, 20, draw_untrusted, "clocks nodes_3_with_clocks_untrusted");
 }
 
 /// What untrusted clocks do not promise would be missed if anyone asked for it.
 #[test]
 fn the_checkers_see_real_time_order_go() {
-    let asked = |seed| run_and_ask(draw_untrusted(seed, 3), &Lists::default(), true);
+    let agenda = |seed| Agenda::new(&operation::draw(Work::Append, seed, 3));
+    let asked = |seed| run_and_ask(draw_untrusted(seed, 3), &Lists::new(agenda(seed)), true).verdict;
     assert!((0..10).any(|seed| !asked(seed).violations.is_empty()));
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use cluster_tests::scenario::run;
+use cluster_tests::scenario::{draw, run};
 use cluster_tests::sim::{Options, World};
+use cluster_tests::workload::Work;
 use cluster_tests::workload::keyed::Keyed;
 use futures::future::BoxFuture;
 use server::kv::idempotency::{CollectLimits, Collector, Guard, IdempotencyKey, key};
@@ -15,13 +16,13 @@ const SECOND: u64 = 1_000_000_000;
 
 #[test]
 fn nodes_3_do_keyed_work_once_under_faults() {
-    seeds::run("idempotency", 3, 60, |options| run(options, &Keyed::default()));
+    seeds::run(Work::Keyed, 3, 39, draw, "idempotency nodes_3");
 }
 
 #[test]
 fn a_calm_cluster_does_keyed_work_once_and_never_lets_it_go_unanswered() {
     let clients = Keyed::default();
-    let verdict = run(Options::calm(1, 3), &clients);
+    let verdict = run(Options::calm(1, 3), &clients).verdict;
     assert_eq!(verdict.violations, Vec::<String>::new());
     assert!(verdict.tally.committed > 500, "{verdict:?}");
     assert_eq!(verdict.tally.unknown, 0);

@@ -18,7 +18,7 @@ fn told(args: &[&str]) -> String {
 
 #[test]
 fn a_seed_repeats_itself_in_another_process() {
-    for workload in ["bank", "append"] {
+    for workload in ["bank", "append", "register"] {
         let args = ["--seed", "3", "--seeds", "2", "--workload", workload];
         let first = told(&args);
         assert_eq!(first.lines().filter(|line| line.contains(": ok, ")).count(), 2, "{first}");

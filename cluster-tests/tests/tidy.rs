@@ -29,18 +29,19 @@ const CRATES: [(&str, &[&str]); 6] = [
 ];
 
 /// Which other modules of the server each of them may name. Nobody may name `cli`.
-const MODULES: [(&str, &[&str]); 14] = [
+const MODULES: [(&str, &[&str]); 15] = [
     ("raft", &[]),
-    ("range", &["raft", "config", "env"]),
-    ("store", &["range", "raft", "config", "env"]),
-    ("kv", &["store", "config", "env"]),
+    ("range", &["raft", "config", "env", "probe"]),
+    ("store", &["range", "raft", "config", "env", "probe"]),
+    ("kv", &["store", "config", "env", "probe"]),
     ("sql", &["kv"]),
     ("edge", &["sql", "kv"]),
     ("grpc", &["edge", "sql", "kv"]),
     ("pgwire", &["edge", "sql", "kv"]),
     ("io", &["kv", "store", "raft", "env"]),
     ("env", &[]),
-    ("config", &[]),
+    ("probe", &[]),
+    ("config", &["probe"]),
     ("telemetry", &[]),
     ("node", &["grpc", "pgwire", "edge", "sql", "kv", "store", "range", "raft", "io", "env", "config", "telemetry"]),
     ("cli", &["node", "telemetry", "config"]),

@@ -2,9 +2,12 @@
 //!
 //! The simulator draws them per seed, so that edges are met early; production takes the defaults.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use txn::locks::LockTimes;
+
+use crate::probe::{Probe, Silent};
 
 /// See the module. Durations are on the monotonic clock.
 #[derive(Clone, Debug)]
@@ -61,6 +64,8 @@ pub struct Knobs {
     pub requests_in_flight_max: usize,
     /// How long idempotency keys are kept, with the results of their transactions.
     pub idempotency_retention: Duration,
+    /// Where fault points and coverage end: see [`crate::probe`].
+    pub probe: Arc<dyn Probe>,
 }
 
 impl Default for Knobs {
@@ -92,6 +97,7 @@ impl Default for Knobs {
             txn_bytes_max: 64 << 20,
             requests_in_flight_max: 10_000,
             idempotency_retention: Duration::from_secs(24 * 3600),
+            probe: Arc::new(Silent),
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod io;
 
 // The seams, and what stands beside the path of a write.
 pub mod env;
+pub mod probe;
 pub mod config;
 pub mod node;
 pub mod telemetry;

@@ -11,25 +11,28 @@ use proto::{Key, Timestamp, TxnId, codec};
 
 use crate::engine::{EngineError, EngineWrite, Space};
 use crate::participant::{Context, outcome_is_final};
+use crate::reads::ReadMarks;
 use crate::{keys, mvcc};
 
 /// A transaction that writes rows of its own, where others may have read (I2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Writer {
-    pub txn: TxnId,
-    /// The low-water mark before the command was evaluated: remembering its own reads may have forgotten others since.
-    pub low_water: Timestamp,
+    txn: TxnId,
+    low_water: Timestamp,
+}
+
+impl Writer {
+    /// To be made before the command is evaluated: remembering its own reads may forget others.
+    pub fn new(txn: TxnId, reads: &ReadMarks) -> Writer {
+        Writer { txn, low_water: reads.latest_forgotten(txn) }
+    }
 }
 
 /// The first invariant that a batch breaks, in words. A command that only settles transactions has no writer.
 ///
 /// # Errors
 /// When the engine fails.
-pub fn broken(
-    cx: &Context<'_>,
-    writer: Option<Writer>,
-    writes: &[EngineWrite],
-) -> Result<Option<String>, EngineError> {
+pub fn broken(cx: &Context<'_>, writer: Option<Writer>, writes: &[EngineWrite]) -> Result<Option<String>, EngineError> {
     for write in writes {
         let Some(value) = &write.value else { continue };
         let wrong = match write.space {
@@ -130,12 +133,11 @@ fn wrong_record(cx: &Context<'_>, key: &[u8], value: &[u8]) -> Result<Option<Str
 mod tests {
     use std::time::Duration;
 
-    use proto::transaction::TxnMeta;
     use proto::Span;
+    use proto::transaction::TxnMeta;
 
     use super::*;
     use crate::engine::{Engine, WriteBatch};
-    use crate::reads::ReadMarks;
     use crate::{MemoryEngine, record};
 
     fn ts(n: u64) -> Timestamp {
@@ -172,7 +174,7 @@ mod tests {
         for earlier in before {
             engine.write(earlier.clone()).expect("memory does not fail");
         }
-        let mut reads = ReadMarks::new(ts(0), 10, 10);
+        let mut reads = ReadMarks::new(ts(5), 10, 10);
         reads.record(&Span::point(&Key::from("k")), ts(10), TxnId(9));
         let cx = Context {
             engine: &engine,
@@ -182,7 +184,7 @@ mod tests {
             receipt_floor: ts(0),
             expiry: Duration::from_secs(1),
         };
-        let writer = writer.map(|id| Writer { txn: TxnId(id), low_water: ts(5) });
+        let writer = writer.map(|id| Writer::new(TxnId(id), cx.reads));
         broken(&cx, writer, &batch.writes).expect("memory does not fail").unwrap_or_default()
     }
 

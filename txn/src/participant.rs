@@ -152,16 +152,15 @@ pub fn named(operation: &Operation) -> Vec<Span> {
 /// # Errors
 /// When the engine fails or holds damaged data.
 pub fn evaluate(cx: &mut Context<'_>, operation: &Operation) -> Result<Evaluation, EngineError> {
-    let low_water = cx.reads.low_water();
+    let writer = match operation {
+        Operation::CommitOne(commit) => Some(Writer::new(commit.txn.id, cx.reads)),
+        Operation::Prepare(prepare) => Some(Writer::new(prepare.txn.id, cx.reads)),
+        _ => None,
+    };
     let evaluation = evaluate_any(cx, operation)?;
     if cfg!(debug_assertions)
         && let Evaluation::Write { batch, .. } = &evaluation
     {
-        let writer = match operation {
-            Operation::CommitOne(commit) => Some(Writer { txn: commit.txn.id, low_water }),
-            Operation::Prepare(prepare) => Some(Writer { txn: prepare.txn.id, low_water }),
-            _ => None,
-        };
         let broken = invariants::broken(cx, writer, &batch.writes)?;
         assert!(broken.is_none(), "{}", broken.unwrap_or_default());
     }

@@ -4,13 +4,16 @@
 //! greatest such timestamp for each key and span, and for everything else a *low-water mark*: the whole range counts
 //! as read at it. A new leader begins with its low-water mark above whatever an earlier leader may have served. Memory
 //! is bounded by forgetting the older half into the low-water mark; forgetting costs retries, never correctness.
+//!
+//! What is forgotten still knows whose it was, if it was one transaction's. Else a transaction that validates more than the cache holds would
+//! push itself, validate anew, push itself again, and never commit.
 
 use std::collections::BTreeMap;
 
 use proto::{Key, Span, Timestamp, TxnId};
 
 /// A read: when, and by whom if by one transaction only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Mark {
     timestamp: Timestamp,
     reader: Option<TxnId>,
@@ -24,6 +27,11 @@ impl Mark {
             self.reader = None;
         }
     }
+
+    /// What it means to a writer. At its own timestamp a transaction may write; a read by another at the same one forbids it.
+    fn stands_against(&self, writer: TxnId) -> Timestamp {
+        if self.reader == Some(writer) { self.timestamp.prev() } else { self.timestamp }
+    }
 }
 
 /// Reads of one period.
@@ -31,18 +39,15 @@ impl Mark {
 struct Generation {
     keys: BTreeMap<Key, Mark>,
     spans: BTreeMap<(Key, Key), Mark>,
-    newest: Timestamp,
+    /// The latest read of all.
+    newest: Mark,
 }
 
 impl Generation {
     /// The latest read of a key by anyone but `reader`.
     fn latest(&self, key: &Key, reader: TxnId) -> Timestamp {
         let mut latest = Timestamp::ZERO;
-        let mut consider = |mark: &Mark| {
-            // At its own timestamp a transaction may write; a read by another at the same one forbids it.
-            let at = if mark.reader == Some(reader) { mark.timestamp.prev() } else { mark.timestamp };
-            latest = latest.max(at);
-        };
+        let mut consider = |mark: &Mark| latest = latest.max(mark.stands_against(reader));
         if let Some(mark) = self.keys.get(key) {
             consider(mark);
         }
@@ -61,7 +66,7 @@ impl Generation {
 /// The timestamp cache of one range's leader.
 #[derive(Debug)]
 pub struct ReadMarks {
-    low_water: Timestamp,
+    low_water: Mark,
     current: Generation,
     previous: Generation,
     keys_max: usize,
@@ -71,22 +76,27 @@ pub struct ReadMarks {
 impl ReadMarks {
     /// A cache for which everything was read at `low_water`, and which remembers up to so many keys and spans per half.
     pub fn new(low_water: Timestamp, keys_max: usize, spans_max: usize) -> ReadMarks {
+        let low_water = Mark { timestamp: low_water, reader: None };
         ReadMarks { low_water, current: Generation::default(), previous: Generation::default(), keys_max, spans_max }
     }
 
     pub fn low_water(&self) -> Timestamp {
-        self.low_water
+        self.low_water.timestamp
     }
 
     /// Remembers a read of a span. A read by one transaction does not stand in that transaction's own way, as long as the
     /// remembered read is at or below the timestamp at which it writes.
     pub fn record(&mut self, span: &Span, timestamp: Timestamp, reader: TxnId) {
-        if timestamp <= self.low_water || span.is_empty() {
+        if span.is_empty() {
             return;
         }
         let mark = Mark { timestamp, reader: (reader != TxnId::default()).then_some(reader) };
+        if timestamp <= self.low_water.timestamp {
+            // At the mark itself there may now be two readers.
+            return self.low_water.merge(mark);
+        }
         let generation = &mut self.current;
-        generation.newest = generation.newest.max(timestamp);
+        generation.newest.merge(mark);
         if span.is_point() {
             generation.keys.entry(span.start.clone()).and_modify(|m| m.merge(mark)).or_insert(mark);
         } else {
@@ -101,12 +111,17 @@ impl ReadMarks {
     fn forget_older_half(&mut self) {
         let current = std::mem::take(&mut self.current);
         let forgotten = std::mem::replace(&mut self.previous, current);
-        self.low_water = self.low_water.max(forgotten.newest);
+        self.low_water.merge(forgotten.newest);
     }
 
     /// The timestamp above which `writer` must write this key.
     pub fn latest(&self, key: &Key, writer: TxnId) -> Timestamp {
-        self.low_water.max(self.latest_remembered(key, writer))
+        self.latest_forgotten(writer).max(self.latest_remembered(key, writer))
+    }
+
+    /// The low-water mark, as far as it stands in a writer's way.
+    pub fn latest_forgotten(&self, writer: TxnId) -> Timestamp {
+        self.low_water.stands_against(writer)
     }
 
     /// As [`ReadMarks::latest`], without what was forgotten.
@@ -116,7 +131,7 @@ impl ReadMarks {
 
     /// A timestamp at or above every read remembered, whoever read.
     pub fn summary(&self) -> Timestamp {
-        self.low_water.max(self.current.newest).max(self.previous.newest)
+        self.low_water.timestamp.max(self.current.newest.timestamp).max(self.previous.newest.timestamp)
     }
 }
 
@@ -162,6 +177,27 @@ mod tests {
         marks.record(&Span::point(&a), ts(20), T1);
         // T1 reads and so writes at 20 or above, and below 20 counts as read by another.
         assert_eq!(marks.latest(&a, T1), ts(19));
+    }
+
+    /// Found by simulation: a commit staged one attempt after the other for ever.
+    #[test]
+    fn a_transaction_that_validates_more_than_is_remembered_does_not_push_itself() {
+        let mut marks = ReadMarks::new(ts(5), 2, 2);
+        let mut validate = |at, by| (1..=20).for_each(|n| marks.record(&Span::point(&Key(vec![n])), ts(at), by));
+        validate(10, T2);
+        validate(20, T1);
+        assert_eq!(marks.latest(&Key(vec![1]), T1), ts(19));
+        assert_eq!(marks.latest(&Key(vec![1]), T2), ts(20));
+    }
+
+    /// A read at the very mark by another counts, though it is not remembered by its key.
+    #[test]
+    fn a_read_at_the_low_water_mark_makes_it_everybodys() {
+        let mut marks = ReadMarks::new(ts(5), 2, 2);
+        (1..=9).for_each(|n| marks.record(&Span::point(&Key(vec![n])), ts(20), T1));
+        assert_eq!(marks.latest(&Key(vec![1]), T1), ts(19));
+        marks.record(&Span::point(&Key(vec![1])), ts(20), T2);
+        assert_eq!(marks.latest(&Key(vec![1]), T1), ts(20));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Judges a bank's history.
 
 use super::commit_order::{self, Timed};
-use crate::workload::bank::{ACCOUNTS, BALANCE, Ending, History, RECENT_MAX};
+use crate::workload::bank::{BALANCE, Ending, History, RECENT_MAX};
+use crate::workload::operation::ACCOUNTS;
 
 /// What is wrong with a history, in sentences; empty if nothing is.
 ///

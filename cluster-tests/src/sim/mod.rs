@@ -6,18 +6,27 @@
 //!
 //! * [`rng`]: independent streams of random numbers.
 //! * [`executor`]: runs the tasks of the nodes, choosing among those that are ready by the seed.
-//! * [`net`]: latency, loss, duplicates, partitions. * [`disk`]: a log that loses what was not synced, an engine that loses
-//!   what was not flushed. * [`node`]: a process with its disk. * [`world`]: time and the queue of events.
-//! * [`faults`]: what goes wrong when, drawn before the run.
+//! * [`net`]: latency, loss, duplicates, partitions.
+//! * [`disk`]: a log that loses or tears what was not synced, and rots; [`engine`]: one that loses what was not flushed, fails and rots.
+//! * [`node`]: a process with its disk.
+//! * [`faults`]: what goes wrong when, drawn before the run. [`probe`]: fault points in the code, and what was reached.
+//! * [`world`]: time and the queue of events; [`strike`] carries out faults, [`storage`] what nodes ask of their disks. [`trace`]: all of it as a
+//!   hash.
 
 pub mod rng;
 pub mod executor;
 pub mod env;
 pub mod net;
+pub mod engine;
 pub mod disk;
 pub mod node;
 pub mod faults;
+pub mod probe;
+pub mod trace;
 pub mod world;
+pub mod strike;
+pub mod storage;
 
 pub use faults::{Fault, FaultPlan, lead_clocks_astray};
-pub use world::{Options, Planted, World};
+pub use probe::Coverage;
+pub use world::{Abandon, Options, Planted, World};

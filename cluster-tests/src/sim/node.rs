@@ -6,12 +6,13 @@ use std::time::Duration;
 use proto::{ClusterId, NodeDescriptor, NodeId};
 use server::config::Knobs;
 use server::kv::{Db, DbConfig};
+use server::raft::LogFrame;
 use server::store::recover::{initial_contents, initial_ranges};
 use server::store::{Store, StoreConfig};
 use txn::clock::{Agreement, Trust};
 use txn::engine::Engine;
 
-use super::disk::Disk;
+use super::disk::{Disk, PlantedInDisk, Recovered};
 use super::env::{Shared, SimClock, SimEnv};
 use super::rng::Rng;
 
@@ -34,6 +35,21 @@ pub struct Node {
     /// Until when the process is paused, and the disk stalled.
     pub paused_until: u64,
     pub stalled_until: u64,
+    /// Frames in the process's memory: the log's thread takes them in when the sync under way has ended.
+    pub waiting: Vec<Waiting>,
+    pub syncing: bool,
+    /// The disk refuses the next write to the log.
+    pub log_fails: bool,
+    /// Its disk was found damaged, or it is to stay away: it does not start again.
+    pub gone: bool,
+}
+
+/// A frame that is to be written.
+pub struct Waiting {
+    pub number: u64,
+    pub frame: LogFrame,
+    /// Only once the engine is flushed.
+    pub flush_first: bool,
 }
 
 /// What all nodes of a cluster are made with.
@@ -46,6 +62,7 @@ pub struct ClusterOptions {
     pub trust: Trust,
     /// A read window of the first node alone; see [`super::world::Planted`].
     pub first_window: Option<Duration>,
+    pub planted: PlantedInDisk,
 }
 
 impl ClusterOptions {
@@ -64,7 +81,7 @@ impl ClusterOptions {
 impl Node {
     /// A node with a freshly initialised disk.
     pub fn new(index: usize, options: &ClusterOptions) -> Node {
-        let disk = Disk::default();
+        let disk = Disk::new(options.planted);
         let contents = initial_contents(&initial_ranges(&options.ids()));
         disk.engine.clone().write(contents).expect("memory does not fail");
         disk.engine.flush();
@@ -77,13 +94,20 @@ impl Node {
             offset: Arc::default(),
             paused_until: 0,
             stalled_until: 0,
+            waiting: Vec::new(),
+            syncing: false,
+            log_fails: false,
+            gone: false,
         }
     }
 
-    /// Starts the process on what the disk holds.
-    pub fn start(&mut self, options: &ClusterOptions, shared: &Arc<Shared>) {
+    /// Starts the process on what the disk holds. Says whether it cut off a torn tail.
+    ///
+    /// # Errors
+    /// A sentence, if what it holds is damaged.
+    pub fn start(&mut self, options: &ClusterOptions, shared: &Arc<Shared>) -> Result<bool, String> {
         self.life += 1;
-        let log = self.disk.recover();
+        let Recovered { log, torn } = self.disk.recover()?;
         let rng = Rng::new(options.seed, &format!("node {} life {}", self.index, self.life));
         let others = options.ids().into_iter().filter(|id| *id != self.id);
         let clock = SimClock {
@@ -103,7 +127,7 @@ impl Node {
             logger: server::raft::logger(),
         };
         let store = Store::open(config, env.clock.clone(), Box::new(self.disk.engine.clone()), log)
-            .expect("a crash leaves a store that opens");
+            .map_err(|error| error.to_string())?;
         let nodes = options
             .ids()
             .into_iter()
@@ -118,12 +142,15 @@ impl Node {
             ranges: initial_ranges(&options.ids()),
         });
         self.process = Some(Process { env, store, db });
+        Ok(torn)
     }
 
-    /// The process dies.
-    pub fn crash(&mut self, rng: &mut Rng) {
+    /// The process is gone, and what was in its memory.
+    pub fn die(&mut self) {
         self.process = None;
         self.life += 1;
-        self.disk.crash(rng);
+        self.paused_until = 0;
+        self.waiting.clear();
+        self.syncing = false;
     }
 }

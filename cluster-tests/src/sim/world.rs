@@ -1,6 +1,7 @@
 //! Simulated time and the queue of events.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,15 +12,18 @@ use server::config::Knobs;
 use server::env::Env;
 use server::kv::{Db, Error};
 use server::store::{Effect, Event};
-
 use txn::clock::Trust;
 
+use super::disk::PlantedInDisk;
 use super::env::Shared;
 use super::executor::Executor;
 use super::faults::{Fault, FaultPlan};
 use super::net::{Net, NetOptions};
-use super::node::{ClusterOptions, Node};
+use super::node::{ClusterOptions, Node, Waiting};
+use super::probe::{Event as Seen, Points, SimProbe};
 use super::rng::Rng;
+use super::trace::{Trace, fold_bytes};
+use crate::workload::Operation;
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -36,7 +40,25 @@ pub struct Options {
     /// Nanoseconds that a sync takes.
     pub sync_min: u64,
     pub sync_max: u64,
+    /// Fault points of the code that may fire.
+    pub points: Points,
+    /// What becomes of a minority when everything else heals.
+    pub abandon: Option<Abandon>,
+    /// How long faults strike, in nanoseconds.
+    pub unquiet_ns: u64,
+    /// What the clients do; if not given, what the seed says.
+    pub operations: Option<Arc<Vec<Operation>>>,
+    /// Events that the trace keeps in words.
+    pub window: Range<u64>,
     pub planted: Planted,
+}
+
+/// A minority that does not come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Abandon {
+    pub nodes: Vec<usize>,
+    /// They are dead; else they run, and nobody hears of them.
+    pub dead: bool,
 }
 
 /// Faults that the database does not promise to survive, planted to see whether the judges notice.
@@ -46,6 +68,9 @@ pub struct Planted {
     pub lying_disks: bool,
     /// The first node believes in a read window that its successors do not know of.
     pub longer_window: Option<Duration>,
+    /// A write for which there was no room counts as done.
+    pub full_disk_ignored: bool,
+    pub disk: PlantedInDisk,
 }
 
 impl Options {
@@ -61,12 +86,17 @@ impl Options {
             faults: FaultPlan::default(),
             sync_min: 100_000,
             sync_max: 1_000_000,
+            points: Points::new(),
+            abandon: None,
+            unquiet_ns: 19_000_000_000,
+            operations: None,
+            window: 0..0,
             planted: Planted::default(),
         }
     }
 }
 
-enum Happening {
+pub(super) enum Happening {
     Deliver {
         to: usize,
         bytes: Vec<u8>,
@@ -99,6 +129,18 @@ enum Happening {
     Restart {
         node: usize,
     },
+    Isolation {
+        node: usize,
+        begins: bool,
+    },
+    Speed {
+        node: usize,
+        factor: u64,
+    },
+    Cut {
+        from: usize,
+        to: usize,
+    },
     Heal {
         from: usize,
         to: usize,
@@ -108,23 +150,6 @@ enum Happening {
         node: usize,
     },
     Fault(Fault),
-}
-
-/// The event trace: a hash over everything that happened, and the last happenings in words.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trace {
-    pub hash: u64,
-    pub events: u64,
-}
-
-impl Trace {
-    fn add(&mut self, what: &[u64]) {
-        self.events += 1;
-        for part in what {
-            // FNV-1a, by words.
-            self.hash = (self.hash ^ part).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
-        }
-    }
 }
 
 /// What gives a starting process its tasks.
@@ -137,15 +162,16 @@ pub struct World {
     pub shared: Arc<Shared>,
     pub nodes: Vec<Node>,
     pub executor: Executor,
-    net: Net,
+    pub(super) net: Net,
     queue: BTreeMap<(u64, u64), Happening>,
     next: u64,
-    rng: Rng,
+    pub(super) rng: Rng,
     pub trace: Trace,
+    pub probe: Arc<SimProbe>,
     /// Called when a node's process has started, to give it work.
     on_start: Box<OnStart>,
     /// Splits a range of the workload, chosen by a random number.
-    on_split: Box<dyn Fn(Db, u64) -> BoxFuture<'static, ()>>,
+    pub(super) on_split: Box<dyn Fn(Db, u64) -> BoxFuture<'static, ()>>,
 }
 
 impl World {
@@ -156,13 +182,15 @@ impl World {
         on_split: impl Fn(Db, u64) -> BoxFuture<'static, ()> + 'static,
     ) -> World {
         let seed = options.seed;
+        let probe = Arc::new(SimProbe::new(seed, &options.points));
         let cluster = ClusterOptions {
             nodes: options.nodes,
             seed,
-            knobs: Arc::new(options.knobs.clone()),
+            knobs: Arc::new(Knobs { probe: probe.clone(), ..options.knobs.clone() }),
             max_error: options.max_error,
             trust: options.trust,
             first_window: options.planted.longer_window,
+            planted: options.planted.disk,
         };
         let mut world = World {
             nodes: (0..options.nodes).map(|index| Node::new(index, &cluster)).collect(),
@@ -173,7 +201,8 @@ impl World {
             queue: BTreeMap::new(),
             next: 0,
             rng: Rng::new(seed, "world"),
-            trace: Trace::default(),
+            trace: Trace { window: options.window.clone(), ..Trace::default() },
+            probe,
             on_start: Box::new(on_start),
             on_split: Box::new(on_split),
             options,
@@ -196,25 +225,29 @@ impl World {
         }
     }
 
-    fn schedule_at(&mut self, at: u64, what: Happening) {
+    pub(super) fn schedule_at(&mut self, at: u64, what: Happening) {
         self.next += 1;
         self.queue.insert((at, self.next), what);
     }
 
-    fn schedule(&mut self, after: u64, what: Happening) {
+    pub(super) fn schedule(&mut self, after: u64, what: Happening) {
         let at = self.now() + after;
         self.schedule_at(at, what);
     }
 
-    fn draw_offset(&mut self, node: usize) {
+    pub(super) fn draw_offset(&mut self, node: usize) {
         let bound = u64::try_from(self.options.max_error.as_nanos()).unwrap_or(u64::MAX);
         let offset = self.rng.between(0, 2 * bound) as i64 - bound as i64;
         *self.nodes[node].offset.lock().expect("no holder of this lock panics") = offset;
     }
 
-    fn start(&mut self, node: usize) {
+    pub(super) fn start(&mut self, node: usize) {
         let (cluster, shared) = (self.cluster.clone(), self.shared.clone());
-        self.nodes[node].start(&cluster, &shared);
+        match self.nodes[node].start(&cluster, &shared) {
+            Ok(false) => {}
+            Ok(true) => self.probe.saw(Seen::TornTailCut),
+            Err(why) => return self.refuse_disk(node, &why),
+        }
         let Some(process) = &self.nodes[node].process else { return };
         for task in (self.on_start)(node, &process.db) {
             self.executor.spawn(node, task);
@@ -273,10 +306,11 @@ impl World {
                 if timer == Some(at) { inner.timers.pop_first() } else { None }
             };
             if let Some(((_, number), waker)) = woken {
-                self.trace.add(&[1, at, number]);
+                self.trace.add("timer", &[at, number]);
                 waker.wake();
             } else if let Some(((_, number), what)) = self.queue.pop_first() {
-                self.trace.add(&[2, at, number]);
+                let (name, parts) = what.words();
+                self.trace.add(name, &[at, number, parts[0], parts[1]]);
                 self.happen(what);
             }
         }
@@ -288,7 +322,7 @@ impl World {
             let now = self.now();
             let nodes = &self.nodes;
             match self.executor.run_one(|node| nodes[node].paused_until <= now) {
-                Some(task) => self.trace.add(&[3, task]),
+                Some(task) => self.trace.add("task", &[task]),
                 None => return,
             }
         }
@@ -336,19 +370,21 @@ impl World {
             }
             Happening::Synced { node, life, number } if self.nodes[node].life == life => {
                 self.nodes[node].disk.synced(number);
-                self.step(node, Event::Synced(number));
+                self.end_sync(node, number);
             }
             Happening::Flushed { node, life, number } if self.nodes[node].life == life => {
-                self.nodes[node].disk.engine.flush();
-                self.step(node, Event::Flushed(number));
+                self.end_flush(node, number);
             }
             Happening::SaidSynced { node, life, number } if self.nodes[node].life == life => {
-                self.step(node, Event::Synced(number));
+                self.end_sync(node, number);
             }
             Happening::Kept { node, life, number } if self.nodes[node].life == life => {
                 self.nodes[node].disk.synced(number);
             }
-            Happening::Restart { node } if self.nodes[node].process.is_none() => self.start(node),
+            Happening::Restart { node } if self.nodes[node].process.is_none() => self.restart(node),
+            Happening::Isolation { node, begins } => self.isolate(node, begins),
+            Happening::Speed { node, factor } => self.net.set_slowness(node, factor),
+            Happening::Cut { from, to } => self.net.set_cut(from, to, true),
             Happening::Heal { from, to } => self.net.set_cut(from, to, false),
             Happening::ClockRight { node } => self.draw_offset(node),
             Happening::Fault(fault) => self.strike(fault),
@@ -371,35 +407,50 @@ impl World {
     }
 
     /// Lets a node's store step, and carries out its effects.
-    fn step(&mut self, node: usize, event: Event) {
+    pub(super) fn step(&mut self, node: usize, event: Event) {
         let now = Duration::from_nanos(self.now());
         let mut effects = Vec::new();
         let Some(process) = &mut self.nodes[node].process else { return };
         process.store.step(now, event, &mut effects);
+        self.carry_out_all(node, effects);
+    }
+
+    /// Carries out effects in order, as long as the process that asked for them lives.
+    pub(super) fn carry_out_all(&mut self, node: usize, effects: Vec<Effect>) {
+        let life = self.nodes[node].life;
         for effect in effects {
-            self.carry_out(node, effect);
+            if self.nodes[node].life == life {
+                self.carry_out(node, effect);
+            }
         }
+    }
+
+    /// What would still go wrong does not.
+    pub(super) fn forget_faults(&mut self) {
+        let is_fault = |what: &Happening| {
+            matches!(
+                what,
+                Happening::Fault(_)
+                    | Happening::Cut { .. }
+                    | Happening::Heal { .. }
+                    | Happening::Isolation { .. }
+                    | Happening::Speed { .. }
+            )
+        };
+        self.queue.retain(|_, what| !is_fault(what));
     }
 
     fn carry_out(&mut self, node: usize, effect: Effect) {
         let life = self.nodes[node].life;
-        let now = self.now();
         match effect {
             Effect::Send { to, body } => self.send(node, to, body),
             Effect::Append { number, frame, flush_first } => {
-                // The frame is not even written before the engine is flushed.
-                if flush_first {
-                    self.nodes[node].disk.engine.flush();
-                }
-                self.nodes[node].disk.append(number, &frame);
-                let sync = self.rng.between(self.options.sync_min, self.options.sync_max);
-                let at = (now + sync).max(self.nodes[node].stalled_until);
-                if self.options.planted.lying_disks {
-                    const LATE: u64 = 300_000_000;
-                    self.schedule(1_000, Happening::SaidSynced { node, life, number });
-                    return self.schedule_at(at + LATE, Happening::Kept { node, life, number });
-                }
-                self.schedule_at(at, Happening::Synced { node, life, number });
+                self.nodes[node].waiting.push(Waiting { number, frame, flush_first });
+                self.begin_sync(node);
+            }
+            Effect::Stop(_) => {
+                self.probe.saw(Seen::DiskFailed);
+                self.stop_for_disk(node);
             }
             Effect::Flush { number } => {
                 let after = self.rng.between(1_000_000, 50_000_000);
@@ -410,91 +461,6 @@ impl World {
                 let db = process.db.clone();
                 let task = async move { drop(db.publish(&descriptor).await) };
                 self.executor.spawn(node, Box::pin(task));
-            }
-        }
-    }
-
-    fn strike(&mut self, fault: Fault) {
-        match fault {
-            Fault::Crash { node, down_ns } => self.crash(node, down_ns),
-            Fault::Isolate { node, for_ns } => {
-                for other in (0..self.nodes.len()).filter(|other| *other != node) {
-                    self.cut(node, other, for_ns);
-                    self.cut(other, node, for_ns);
-                }
-            }
-            Fault::OneWay { from, to, for_ns } => self.cut(from, to, for_ns),
-            Fault::Pause { node, for_ns } => self.nodes[node].paused_until = self.now() + for_ns,
-            Fault::DiskStall { node, for_ns } => self.nodes[node].stalled_until = self.now() + for_ns,
-            Fault::ClockJump { node, to_ppm_of_bound } => {
-                let bound = i64::try_from(self.options.max_error.as_nanos()).unwrap_or(i64::MAX);
-                let offset = (i128::from(bound) * i128::from(to_ppm_of_bound) / 1_000_000) as i64;
-                *self.nodes[node].offset.lock().expect("no holder of this lock panics") = offset;
-            }
-            Fault::ClockAstray { node, by_ms, for_ns } => {
-                *self.nodes[node].offset.lock().expect("no holder of this lock panics") =
-                    by_ms.saturating_mul(1_000_000);
-                self.schedule(for_ns, Happening::ClockRight { node });
-            }
-            Fault::Split { key } => self.split(key),
-            Fault::Flush { node } => {
-                let mut effects = Vec::new();
-                if let Some(process) = &mut self.nodes[node].process {
-                    process.store.start_flush(&mut effects);
-                }
-                for effect in effects {
-                    self.carry_out(node, effect);
-                }
-            }
-        }
-    }
-
-    fn cut(&mut self, from: usize, to: usize, for_ns: u64) {
-        self.net.set_cut(from, to, true);
-        self.schedule(for_ns, Happening::Heal { from, to });
-    }
-
-    /// A node dies now and starts again later.
-    pub fn crash(&mut self, node: usize, down_ns: u64) {
-        if self.nodes[node].process.is_none() {
-            return;
-        }
-        self.executor.kill(node);
-        self.nodes[node].crash(&mut self.rng);
-        self.nodes[node].paused_until = 0;
-        self.break_connections(node);
-        self.schedule(down_ns, Happening::Restart { node });
-    }
-
-    /// The others may notice that a process is gone, as connections break; or the network keeps it to itself.
-    fn break_connections(&mut self, node: usize) {
-        let lost = self.nodes[node].id;
-        for other in (0..self.nodes.len()).filter(|other| *other != node) {
-            if let Some(db) = self.db(other).filter(|_| self.rng.one_in(2)) {
-                db.lost(lost);
-            }
-        }
-    }
-
-    /// Splits some range at a key of the workload, through some node.
-    fn split(&mut self, key: u64) {
-        let Some((node, db)) = (0..self.nodes.len()).find_map(|n| self.db(n).map(|db| (n, db))) else { return };
-        let task = (self.on_split)(db, key);
-        self.executor.spawn(node, task);
-    }
-
-    /// Ends all faults: everybody runs, hears everybody, and syncs.
-    pub fn heal(&mut self) {
-        self.net.heal();
-        self.net.options = NetOptions::calm();
-        let now = self.now();
-        self.queue.retain(|_, what| !matches!(what, Happening::Fault(_)));
-        for node in 0..self.nodes.len() {
-            self.nodes[node].stalled_until = now;
-            self.nodes[node].paused_until = now;
-            self.draw_offset(node);
-            if self.nodes[node].process.is_none() {
-                self.start(node);
             }
         }
     }
@@ -510,6 +476,25 @@ impl Happening {
             | Happening::SaidSynced { node, .. }
             | Happening::Flushed { node, .. } => Some(*node),
             _ => None,
+        }
+    }
+
+    /// For the trace: what it is, and about what.
+    fn words(&self) -> (&'static str, [u64; 2]) {
+        match self {
+            Happening::Deliver { to, bytes } => ("deliver", [*to as u64, fold_bytes(bytes)]),
+            Happening::Tick { node, life } => ("tick", [*node as u64, *life]),
+            Happening::Synced { node, number, .. } => ("synced", [*node as u64, *number]),
+            Happening::Flushed { node, number, .. } => ("flushed", [*node as u64, *number]),
+            Happening::SaidSynced { node, number, .. } => ("said synced", [*node as u64, *number]),
+            Happening::Kept { node, number, .. } => ("kept", [*node as u64, *number]),
+            Happening::Restart { node } => ("restart", [*node as u64, 0]),
+            Happening::Isolation { node, begins } => ("isolation", [*node as u64, u64::from(*begins)]),
+            Happening::Speed { node, factor } => ("speed", [*node as u64, *factor]),
+            Happening::Cut { from, to } => ("cut", [*from as u64, *to as u64]),
+            Happening::Heal { from, to } => ("heal", [*from as u64, *to as u64]),
+            Happening::ClockRight { node } => ("clock right", [*node as u64, 0]),
+            Happening::Fault(fault) => ("fault", [fold_bytes(fault.to_string().as_bytes()), 0]),
         }
     }
 }

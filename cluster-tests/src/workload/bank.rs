@@ -12,11 +12,11 @@ use proto::{Key, Span, Timestamp, codec, keyspace};
 use server::kv::{BeginOptions, Db, Error, Isolation, Kv, Lock, ScanOptions};
 use server::sql::Session;
 
-use super::{Tally, Workload, scan_all, sql_bank};
+use super::operation::{ACCOUNTS, Action, Agenda};
+use super::{Tally, Workload, clients_of, scan_all, sql_bank};
 use crate::check;
 
-/// Accounts, each with so much at first.
-pub const ACCOUNTS: u64 = 12;
+/// What is in each account at first.
 pub const BALANCE: i64 = 100;
 
 /// Where an account lies.
@@ -91,9 +91,6 @@ pub struct Found {
     pub recent: Vec<u64>,
 }
 
-/// Clients of each node that transfer, besides the one that audits.
-const CLIENTS: usize = 2;
-
 /// How much of the ledger an audit looks at.
 pub const RECENT_MAX: usize = 30;
 
@@ -127,7 +124,17 @@ pub enum Layer {
 pub struct Bank {
     pub layer: Layer,
     pub history: Arc<Mutex<History>>,
+    agenda: Agenda,
     stopped: Arc<Mutex<bool>>,
+}
+
+/// What a transfer is to do.
+#[derive(Clone, Copy)]
+struct Order {
+    from: u64,
+    to: u64,
+    amount: i64,
+    lock: bool,
 }
 
 /// What one client has: a gateway, and a session if it speaks SQL.
@@ -149,8 +156,8 @@ fn explained(error: &server::sql::Error) -> Error {
 }
 
 impl Bank {
-    pub fn new(layer: Layer) -> Bank {
-        Bank { layer, ..Bank::default() }
+    pub fn new(layer: Layer, agenda: Agenda) -> Bank {
+        Bank { layer, agenda, ..Bank::default() }
     }
 
     /// Writes the accounts' first balances.
@@ -176,30 +183,40 @@ impl Bank {
         f(&mut self.history.lock().expect("no holder of this lock panics"))
     }
 
-    async fn transfer_on_and_on(&self, db: &Db) {
+    async fn work(&self, db: &Db, client: usize) {
         let mut desk = Desk::open(db, self.layer);
-        let now = || db.monotonic().as_nanos() as u64;
-        while !self.is_stopped() {
-            let transfer = self.with(|h| {
-                h.next += 1;
-                h.next
-            });
-            let started = now();
-            self.with(|h| h.open.insert(transfer, started));
-            let ending = self.transfer(&mut desk, transfer).await;
-            let ended = now();
-            self.with(|h| {
-                h.open.remove(&transfer);
-                h.transfers.insert(transfer, Transfer { started, ended, ending });
-            });
-            db.sleep(Duration::from_micros(db.random() as u64 % 20_000)).await;
+        while let Some(operation) = self.agenda.next(client).filter(|_| !self.is_stopped()) {
+            match operation.action {
+                Action::Transfer { from, to, amount, lock } => {
+                    let order = Order { from, to, amount: amount as i64, lock };
+                    self.transfer_and_note(&mut desk, order).await;
+                }
+                _ => self.audit_and_note(db).await,
+            }
+            db.sleep(Duration::from_micros(operation.rest_us)).await;
         }
     }
 
-    async fn transfer(&self, desk: &mut Desk, transfer: u64) -> Ending {
+    async fn transfer_and_note(&self, desk: &mut Desk, order: Order) {
+        let now = |desk: &Desk| desk.db.monotonic().as_nanos() as u64;
+        let transfer = self.with(|h| {
+            h.next += 1;
+            h.next
+        });
+        let started = now(desk);
+        self.with(|h| h.open.insert(transfer, started));
+        let ending = self.transfer(desk, transfer, order).await;
+        let ended = now(desk);
+        self.with(|h| {
+            h.open.remove(&transfer);
+            h.transfers.insert(transfer, Transfer { started, ended, ending });
+        });
+    }
+
+    async fn transfer(&self, desk: &mut Desk, transfer: u64, order: Order) -> Ending {
         let mut options = BeginOptions::default();
         loop {
-            match self.try_transfer(desk, transfer, &mut options).await {
+            match self.try_transfer(desk, transfer, order, &mut options).await {
                 Ok(timestamp) => return Ending::Committed { timestamp },
                 Err(Error::Retry(_)) => {
                     self.with(|h| h.retries += 1);
@@ -219,15 +236,12 @@ impl Bank {
         &self,
         desk: &mut Desk,
         transfer: u64,
+        Order { from, to, amount, lock }: Order,
         options: &mut BeginOptions,
     ) -> Result<Timestamp, Error> {
         let db = desk.db.clone();
-        let dice = db.random();
         // Some transfers lock, some rely on validation alone.
-        let lock = if dice & 1 == 0 { Lock::Exclusive } else { Lock::None };
-        let from = (dice >> 8) as u64 % ACCOUNTS;
-        let to = (from + 1 + (dice >> 40) as u64 % (ACCOUNTS - 1)) % ACCOUNTS;
-        let amount = 1 + (dice >> 72) as i64 % 10;
+        let lock = if lock { Lock::Exclusive } else { Lock::None };
         if let Some(session) = &mut desk.session {
             let result = sql_bank::transfer(session, transfer, (from, to, amount), lock == Lock::Exclusive).await;
             if result.is_err() {
@@ -249,18 +263,15 @@ impl Bank {
         Ok(txn.commit().await?.timestamp)
     }
 
-    async fn audit_on_and_on(&self, db: &Db) {
-        while !self.is_stopped() {
-            let started = db.monotonic().as_nanos() as u64;
-            match Bank::audit(db, self.layer).await {
-                Ok(found) => {
-                    let ended = db.monotonic().as_nanos() as u64;
-                    self.with(|h| h.audits.push(Audit { started, ended, found }));
-                }
-                Err(Error::Unavailable(_) | Error::Retry(_)) => {}
-                Err(other) => self.with(|h| h.surprises.push(other.to_string())),
+    async fn audit_and_note(&self, db: &Db) {
+        let started = db.monotonic().as_nanos() as u64;
+        match Bank::audit(db, self.layer).await {
+            Ok(found) => {
+                let ended = db.monotonic().as_nanos() as u64;
+                self.with(|h| h.audits.push(Audit { started, ended, found }));
             }
-            db.sleep(Duration::from_micros(5_000 + db.random() as u64 % 50_000)).await;
+            Err(Error::Unavailable(_) | Error::Retry(_)) => {}
+            Err(other) => self.with(|h| h.surprises.push(other.to_string())),
         }
     }
 
@@ -316,14 +327,10 @@ impl Workload for Bank {
     }
 
     fn tasks(&self, db: &Db) -> Vec<BoxFuture<'static, ()>> {
-        let mut tasks: Vec<BoxFuture<'static, ()>> = Vec::new();
-        for _ in 0..CLIENTS {
+        clients_of(db, |client| {
             let (bank, db) = (self.clone(), db.clone());
-            tasks.push(Box::pin(async move { bank.transfer_on_and_on(&db).await }));
-        }
-        let (bank, db) = (self.clone(), db.clone());
-        tasks.push(Box::pin(async move { bank.audit_on_and_on(&db).await }));
-        tasks
+            Box::pin(async move { bank.work(&db, client).await })
+        })
     }
 
     fn split(&self, db: Db, dice: u64) -> BoxFuture<'static, ()> {
@@ -360,6 +367,10 @@ impl Workload for Bank {
                 retries: h.retries,
             }
         })
+    }
+
+    fn agenda(&self) -> &Agenda {
+        &self.agenda
     }
 }
 

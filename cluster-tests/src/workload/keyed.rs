@@ -15,7 +15,7 @@ use server::kv::idempotency::Collector;
 use server::kv::{Db, Error, Kv};
 use server::sql::{self, Completion, Limits, Session, Sql};
 
-use super::{Tally, Workload, sql_bank};
+use super::{Agenda, Tally, Workload, sql_bank};
 
 const COUNTERS: u64 = 3;
 /// Clients of each node.
@@ -49,6 +49,8 @@ pub struct History {
 pub struct Keyed {
     pub history: Arc<Mutex<History>>,
     stopped: Arc<Mutex<bool>>,
+    /// Empty: what the clients do depends on what others have begun.
+    agenda: Agenda,
 }
 
 fn open(db: &Db) -> Arc<Sql> {
@@ -286,6 +288,10 @@ impl Workload for Keyed {
     /// Nothing of this rests on clocks, so nothing depends on whether they kept their bounds.
     fn judge(&self, _real_time: bool) -> Vec<String> {
         self.with(|h| violations(h))
+    }
+
+    fn agenda(&self) -> &Agenda {
+        &self.agenda
     }
 
     fn tally(&self) -> Tally {

@@ -4,10 +4,18 @@ use futures::future::BoxFuture;
 use proto::{Key, Span};
 use server::kv::{Db, Error, ScanOptions, Transaction};
 
+use crate::check::history::History;
+use operation::CLIENTS;
+
+pub mod operation;
 pub mod bank;
 pub mod sql_bank;
+pub mod recorder;
 pub mod append;
 pub mod keyed;
+pub mod register;
+
+pub use operation::{Agenda, Operation, Work};
 
 /// Clients of a simulated cluster. A clone is another handle to the same clients, whose memory outlives their nodes.
 pub trait Workload: Clone + Send + Sync + 'static {
@@ -26,11 +34,24 @@ pub trait Workload: Clone + Send + Sync + 'static {
     /// Asks the healed cluster, once all clients have ended, for what is needed to judge.
     fn finish(&self, db: Db) -> BoxFuture<'static, Result<(), Error>>;
 
-    /// What is wrong with what the clients remember, in sentences; empty if nothing is.
-    /// What is wrong with what the clients saw. Real-time order is only asked for where clocks are trusted.
+    /// What is wrong with what the clients saw, in sentences; empty if nothing is. Real-time order is only asked for where clocks are trusted.
     fn judge(&self, real_time: bool) -> Vec<String>;
 
     fn tally(&self) -> Tally;
+
+    /// What the clients are to do, and how far they have come.
+    fn agenda(&self) -> &Agenda;
+
+    /// What they asked and saw, by name, for other tools.
+    fn histories(&self) -> Vec<(&'static str, History)> {
+        Vec::new()
+    }
+}
+
+/// A task for each client of a node.
+fn clients_of(db: &Db, task: impl Fn(usize) -> BoxFuture<'static, ()>) -> Vec<BoxFuture<'static, ()>> {
+    let node = db.node().0 as usize - 1;
+    (node * CLIENTS..(node + 1) * CLIENTS).map(task).collect()
 }
 
 /// How much was done.

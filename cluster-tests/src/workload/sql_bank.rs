@@ -7,7 +7,8 @@ use server::kv;
 use server::kv::Db;
 use server::sql::{Completion, Error, Limits, Session, SessionOptions, Sql};
 
-use super::bank::{ACCOUNTS, BALANCE, Found, RECENT_MAX};
+use super::bank::{BALANCE, Found, RECENT_MAX};
+use super::operation::ACCOUNTS;
 
 /// The SQL layer of a node.
 pub fn open(db: &Db) -> Arc<Sql> {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use client::driver::{Client, Error, TransactionOptions};
 use cluster_tests::check;
-use cluster_tests::workload::bank::{ACCOUNTS, Audit, BALANCE, Ending, Found, History, RECENT_MAX, Transfer};
+use cluster_tests::workload::bank::{Audit, BALANCE, Ending, Found, History, RECENT_MAX, Transfer};
+use cluster_tests::workload::operation::ACCOUNTS;
 use futures::future::BoxFuture;
 use proto::Timestamp;
 

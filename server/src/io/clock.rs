@@ -201,7 +201,8 @@ mod tests {
         let again = HostSource::open(path.clone(), Duration::from_millis(250), [NodeId(2)]).expect("it can be read");
         assert_eq!(first.time().offset(), again.time().offset());
         assert_eq!(again.read().error, Duration::from_millis(250));
-        again.hear(NodeId(2), &ClockDomain::Host { boot: boot_name(), offset: again.time().offset() + 5 });
+        let greater = again.time().offset() + 5;
+        again.hear(NodeId(2), &ClockDomain::Host { boot: boot_name(), offset: greater });
         assert_eq!(again.read().error, Duration::ZERO);
         let third = HostSource::open(path, Duration::ZERO, []).expect("it can be read");
         assert_eq!(third.time().offset(), again.time().offset());

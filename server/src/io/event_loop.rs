@@ -133,6 +133,10 @@ fn run(parts: LoopParts, inbox: &Receiver<Input>, inputs: Sender<Input>) {
                     thread::spawn(move || flush(&engine, number, &inputs, fatal.as_ref(), &stats));
                 }
                 Effect::Publish(descriptor) => publish(descriptor),
+                Effect::Stop(why) => {
+                    fatal(format!("the storage engine cannot be written: {why}. The node stops"));
+                    running = false;
+                }
             }
         }
     }

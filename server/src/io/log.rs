@@ -1,16 +1,8 @@
 //! The Raft log on disk: segments of checksummed frames.
 //!
 //! A segment is a file of fixed size, filled with zeros when it is made and recycled when everything in it is truncated, so that
-//! appending overwrites blocks in place and a sync moves no metadata. One append is one frame is one sync:
-//!
-//! ```text
-//! segment   magic (8) · number (8) · frames, each at a multiple of 8 · zeros
-//! frame     length (4) · CRC-32C of number, length and payload (4) · payload
-//! ```
-//!
-//! The segment's number goes into every checksum, so what a recycled file held before is never taken for new. A frame is
-//! written only after the one before it was synced. So after a crash only the last frame can be torn: it was never
-//! acknowledged and is ignored. A bad frame with a good one behind it is no torn tail but damage, and the log refuses to open.
+//! appending overwrites blocks in place and a sync moves no metadata. One append is one frame is one sync.
+//! The bytes of a frame, and what a torn tail is, are told in [`crate::raft::frame`].
 //!
 //! Each segment begins with a frame that repeats what must not get lost with older segments: every group's hard state and
 //! truncation, and the clock's ceiling.
@@ -21,14 +13,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use proto::{RangeId, codec};
+use proto::RangeId;
 
+use crate::raft::frame::{self, EncodedFrame, FRAME_HEADER};
 use crate::raft::record::LogPosition;
 use crate::raft::{GroupRecord, LogFrame, RecoveredGroup, RecoveredLog};
 
-const MAGIC: [u8; 8] = *b"MRDNLOG1";
-const HEADER: u64 = 16;
-const FRAME_HEADER: usize = 8;
+const HEADER: u64 = frame::SEGMENT_HEADER as u64;
 
 /// Bytes of a segment. A frame that is longer makes its segment longer.
 pub const SEGMENT_BYTES: u64 = 16 << 20;
@@ -54,37 +45,6 @@ pub struct LogFiles {
 
 fn file_name(number: u64) -> String {
     format!("{number:016x}.log")
-}
-
-fn checksum(number: u64, payload: &[u8]) -> u32 {
-    let seed = crc32c::crc32c(&number.to_le_bytes());
-    let seed = crc32c::crc32c_append(seed, &(payload.len() as u32).to_le_bytes());
-    crc32c::crc32c_append(seed, payload)
-}
-
-/// What is at an offset of a segment.
-enum Found {
-    Frame {
-        payload: Vec<u8>,
-        next: usize,
-    },
-    /// Zeros, the segment's end, or bytes that are no frame.
-    Nothing,
-}
-
-fn frame_at(number: u64, bytes: &[u8], at: usize) -> Found {
-    let Some(header) = bytes.get(at..at + FRAME_HEADER) else { return Found::Nothing };
-    let length = u32::from_le_bytes(header[..4].try_into().expect("four bytes")) as usize;
-    let expected = u32::from_le_bytes(header[4..].try_into().expect("four bytes"));
-    if length == 0 {
-        return Found::Nothing;
-    }
-    match bytes.get(at + FRAME_HEADER..at + FRAME_HEADER + length) {
-        Some(payload) if checksum(number, payload) == expected => {
-            Found::Frame { payload: payload.to_vec(), next: (at + FRAME_HEADER + length).next_multiple_of(8) }
-        }
-        _ => Found::Nothing,
-    }
 }
 
 impl LogFiles {
@@ -134,19 +94,20 @@ impl LogFiles {
                 }
             }
         };
-        log.discard_torn_tail().map_err(fail)?;
+        log.settle_tail().map_err(fail)?;
         Ok((log, recovered))
     }
 
-    /// Overwrites what a torn frame left, so that it is never mistaken for anything.
-    fn discard_torn_tail(&mut self) -> io::Result<()> {
+    /// Overwrites what a torn frame left, so that it is never mistaken for anything; and syncs. The last frame may have been written by a
+    /// process that died before its sync: then the operating system shows it to us, and the disk may not have it yet. Whatever was
+    /// read is about to be acknowledged as durable, so it must be.
+    fn settle_tail(&mut self) -> io::Result<()> {
         let mut head = [0; FRAME_HEADER];
         let read = self.file.read_at(&mut head, self.offset)?;
         if head[..read].iter().any(|b| *b != 0) {
             self.file.write_all_at(&[0; FRAME_HEADER], self.offset)?;
-            self.file.sync_data()?;
         }
-        Ok(())
+        self.file.sync_all()
     }
 
     /// Appends frames as one, and syncs it.
@@ -154,35 +115,28 @@ impl LogFiles {
     /// # Errors
     /// When the disk fails: then nobody may append any more, for what is on disk is unknown.
     pub fn append(&mut self, frames: Vec<LogFrame>) -> io::Result<()> {
-        let mut merged = LogFrame::default();
-        for frame in frames {
-            merged.ceiling = merged.ceiling.max(frame.ceiling);
-            merged.groups.extend(frame.groups);
-        }
-        let bytes = codec::encode(&merged);
-        let room = FRAME_HEADER as u64 + bytes.len() as u64 + FRAME_HEADER as u64;
-        if self.offset > HEADER && self.offset + room > self.segment_bytes {
+        let merged = frame::merge(frames);
+        let mut encoded = self.encode(&merged)?;
+        if self.offset > HEADER && self.offset + encoded.bytes.len() as u64 > self.segment_bytes {
             self.rotate()?;
+            // The segment's number is part of its checksum.
+            encoded = self.encode(&merged)?;
         }
         self.remember(merged);
-        self.write(&bytes)?;
+        self.write(&encoded)?;
         self.drop_old_segments()
     }
 
-    /// Writes a payload as one frame and syncs it.
-    fn write(&mut self, payload: &[u8]) -> io::Result<()> {
+    fn encode(&self, frame: &LogFrame) -> io::Result<EncodedFrame> {
         let number = self.segments.back().map_or(0, |s| s.number);
-        let length = u32::try_from(payload.len()).map_err(|_| io::Error::other("a log frame exceeds 4 GiB"))?;
-        let mut frame = Vec::with_capacity(payload.len() + 3 * FRAME_HEADER);
-        frame.extend_from_slice(&length.to_le_bytes());
-        frame.extend_from_slice(&checksum(number, payload).to_le_bytes());
-        frame.extend_from_slice(payload);
-        let padded = frame.len().next_multiple_of(8);
-        // The next frame's header is zero until that frame is written.
-        frame.resize(padded + FRAME_HEADER, 0);
-        self.file.write_all_at(&frame, self.offset)?;
+        frame::encode(number, frame).map_err(io::Error::other)
+    }
+
+    /// Writes a frame and syncs it.
+    fn write(&mut self, frame: &EncodedFrame) -> io::Result<()> {
+        self.file.write_all_at(&frame.bytes, self.offset)?;
         self.file.sync_data()?;
-        self.offset += padded as u64;
+        self.offset += frame.step as u64;
         Ok(())
     }
 
@@ -217,7 +171,8 @@ impl LogFiles {
         self.offset = HEADER;
         self.segments.push_back(segment);
         let groups: Vec<GroupRecord> = self.state.groups.iter().map(|(range, group)| group.to_record(*range)).collect();
-        self.write(&codec::encode(&LogFrame { groups, ceiling: Some(self.state.ceiling) }))
+        let encoded = self.encode(&LogFrame { groups, ceiling: Some(self.state.ceiling) })?;
+        self.write(&encoded)
     }
 
     /// Keeps for reuse the oldest segments in which every entry is truncated.
@@ -278,33 +233,17 @@ fn list(folder: &Path) -> io::Result<Listing> {
 fn read_segment(segment: &mut Segment, log: &mut RecoveredLog, is_last: bool) -> Result<u64, String> {
     let name = segment.path.display().to_string();
     let bytes = fs::read(&segment.path).map_err(|e| format!("{name} cannot be read: {e}"))?;
-    let number = bytes.get(8..16).map(|b| u64::from_le_bytes(b.try_into().expect("eight bytes")));
-    if bytes.get(..8) != Some(&MAGIC) || number != Some(segment.number) {
-        return Err(format!("{name} is not a log segment, or its header is damaged"));
-    }
-    let mut at = HEADER as usize;
-    while let Found::Frame { payload, next } = frame_at(segment.number, &bytes, at) {
-        let frame: LogFrame =
-            codec::decode("a log frame", &payload).map_err(|e| format!("{name} at byte {at}: {e}"))?;
+    let contents =
+        frame::read_segment(segment.number, &bytes, is_last).map_err(|e| format!("the log segment {name}: {e}"))?;
+    for frame in contents.frames {
         for record in &frame.groups {
             if let Some(entry) = record.entries.last() {
                 segment.last.insert(record.range, entry.index);
             }
         }
-        log.add(frame).map_err(|e| format!("{name} at byte {at}: {e}"))?;
-        at = next;
+        log.add(frame).map_err(|e| format!("the log segment {name}: {e}"))?;
     }
-    let damaged = (at + 8..bytes.len())
-        .step_by(8)
-        .any(|later| matches!(frame_at(segment.number, &bytes, later), Found::Frame { .. }));
-    let torn = bytes.get(at..at + 4).is_some_and(|length| length != [0; 4]);
-    if damaged || (torn && !is_last) {
-        return Err(format!(
-            "{name} is damaged at byte {at}: the frame there is unreadable, but later ones are not. \
-             Replace this node's store: it cannot be trusted"
-        ));
-    }
-    Ok(at as u64)
+    Ok(contents.end as u64)
 }
 
 /// Makes a segment, from a spare file if there is one.
@@ -325,10 +264,7 @@ fn make_segment(folder: &Path, number: u64, spare: Option<PathBuf>, bytes: u64) 
         }
     }
     let file = OpenOptions::new().read(true).write(true).open(&working)?;
-    let mut header = [0; HEADER as usize + FRAME_HEADER];
-    header[..8].copy_from_slice(&MAGIC);
-    header[8..16].copy_from_slice(&number.to_le_bytes());
-    file.write_all_at(&header, 0)?;
+    file.write_all_at(&frame::new_segment(number), 0)?;
     file.sync_all()?;
     fs::rename(&working, &path)?;
     File::open(folder)?.sync_all()?;

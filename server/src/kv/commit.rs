@@ -20,6 +20,10 @@ use super::error::{Conflict, Error, RetryReason};
 use super::router::Failure;
 use super::settle::Pusher;
 use super::transaction::KvTransaction;
+use crate::probe::{Path, Point, Probe};
+
+/// How late completion begins where [`Point::LateCompletion`] fires.
+const LATE_MAX: Duration = Duration::from_millis(1500);
 
 /// What a commit needs of its transaction.
 struct Commit {
@@ -82,14 +86,25 @@ impl Commit {
                 // Off the client's path; what fails here is settled by whoever meets the intents.
                 Action::Resolve(outcome) => {
                     let (db, id, keys) = (self.db.clone(), self.txn.id, std::mem::take(&mut self.keys));
-                    let task = async move { drop(db.resolve(id, outcome, keys).await) };
+                    let task = async move {
+                        db.dawdle(Point::LateCompletion, LATE_MAX).await;
+                        drop(db.resolve(id, outcome, keys).await);
+                    };
                     self.db.env().spawn(Box::pin(task));
                     continue;
                 }
                 Action::Complete { attempt, timestamp } => {
                     let (db, keys) = (self.db.clone(), std::mem::take(&mut self.keys));
                     let txn = TxnMeta { attempt, ..self.txn.clone() };
-                    self.db.env().spawn(Box::pin(async move { db.complete(txn, timestamp, keys).await }));
+                    self.probe().took(Path::SeveralRangesCommit);
+                    if self.probe().fires(Point::CommitLeftStaged) {
+                        continue;
+                    }
+                    let task = async move {
+                        db.dawdle(Point::LateCompletion, LATE_MAX).await;
+                        db.complete(txn, timestamp, keys).await;
+                    };
+                    self.db.env().spawn(Box::pin(task));
                     continue;
                 }
                 action => self.carry_out(action).await,
@@ -97,6 +112,7 @@ impl Commit {
             match event {
                 Ok(event) => actions.extend(coordinator.step(event)),
                 Err(detail) if coordinator.is_undecided() => {
+                    self.probe().took(Path::OutcomeLeftOpen);
                     let TxnMeta { id, start, anchor, .. } = self.txn;
                     return Err(Error::OutcomeUnknown { txn: TxnAddress { id, start, anchor }, detail });
                 }
@@ -133,6 +149,9 @@ impl Commit {
             Action::CommitOne { timestamp } => self.commit_one(timestamp).await,
             Action::Stage { attempt, timestamp } => {
                 self.txn.attempt = attempt;
+                if attempt > 1 {
+                    self.probe().took(Path::StagedAgain);
+                }
                 self.stage(timestamp).await
             }
             Action::Validate { to } => {
@@ -141,18 +160,33 @@ impl Commit {
                 let pusher = Some(self.pusher(PushKind::Validate(to)));
                 let call = self.db.scatter_spans(self.validate.clone(), make, pusher);
                 match self.alive(Box::pin(call)).await {
-                    Ok(()) => Ok(Event::Valid),
-                    Err(failure) => Ok(refused(failure)),
+                    Ok(()) => {
+                        self.probe().took(Path::ValidationHeld);
+                        Ok(Event::Valid)
+                    }
+                    Err(failure) => {
+                        if matches!(failure, Failure::Refused(Refusal::Changed(_))) {
+                            self.probe().took(Path::ValidationFailed);
+                        }
+                        Ok(refused(failure))
+                    }
                 }
             }
-            Action::Settle { pushed } => match self.db.settle_own(&self.txn, pushed).await {
-                Ok(record) => Ok(Event::Record(record)),
-                Err(failure) => Err(describe(failure)),
-            },
+            Action::Settle { pushed } => {
+                self.probe().took(Path::OutcomeAsked);
+                match self.db.settle_own(&self.txn, pushed).await {
+                    Ok(record) => Ok(Event::Record(record)),
+                    Err(failure) => Err(describe(failure)),
+                }
+            }
             Action::Finish(_) | Action::Resolve(_) | Action::Complete { .. } => {
                 unreachable!("carried out by the loop")
             }
         }
+    }
+
+    fn probe(&self) -> &dyn Probe {
+        self.db.shared.knobs.probe.as_ref()
     }
 
     fn pusher(&self, kind: PushKind) -> Pusher {
@@ -172,7 +206,10 @@ impl Commit {
                 Ok(reply) => {
                     self.count(&reply);
                     match reply.body {
-                        ReplyBody::At(timestamp) => Ok(Event::CommittedOne(timestamp)),
+                        ReplyBody::At(timestamp) => {
+                            self.probe().took(Path::OneRangeCommit);
+                            Ok(Event::CommittedOne(timestamp))
+                        }
                         _ => Err("the range answered something else".into()),
                     }
                 }
@@ -265,6 +302,9 @@ impl Commit {
                 Either::Left((output, _)) => return output,
                 Either::Right((_, pending)) => {
                     call = pending;
+                    if self.probe().fires(Point::HeartbeatSkipped) {
+                        continue;
+                    }
                     let (db, txn) = (self.db.clone(), self.txn.clone());
                     let task = async move {
                         let anchor = txn.anchor.clone();

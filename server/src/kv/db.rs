@@ -17,6 +17,7 @@ use super::stats::{Counters, GatewayStats};
 use super::transaction::KvTransaction;
 use crate::config::Knobs;
 use crate::env::{Env, Outbox};
+use crate::probe::{Path, Point, Probe};
 
 /// What a gateway is made with.
 pub struct DbConfig {
@@ -99,6 +100,18 @@ impl Db {
         self.shared.node
     }
 
+    pub(super) fn probe(&self) -> &dyn Probe {
+        self.shared.knobs.probe.as_ref()
+    }
+
+    /// Waits for a random while where a fault point fires.
+    pub(super) async fn dawdle(&self, point: Point, max: Duration) {
+        if self.probe().fires(point) {
+            let micros = u64::try_from(max.as_micros()).unwrap_or(u64::MAX);
+            self.shared.env.sleep(Duration::from_micros(self.shared.env.random() % micros.max(1))).await;
+        }
+    }
+
     /// Sends an operation to whichever range holds a key.
     ///
     /// # Errors
@@ -176,6 +189,7 @@ impl Db {
             if clock.monotonic() >= until {
                 return Err(Error::Unavailable(detail));
             }
+            self.probe().took(Path::CeilingReached);
             self.shared.env.sleep(Duration::from_millis(2)).await;
         }
     }

@@ -7,6 +7,7 @@
 //! decided by a compare-and-set; if the coordinator has staged another attempt meanwhile, the looking starts again (I7, I8).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use proto::request::{AbortRecord, CommitRecord, Operation, Outcome, QueryIntents, Recover, ReplyBody};
 use proto::transaction::{Ousting, TxnMeta, TxnRecord, TxnStatus};
@@ -15,6 +16,10 @@ use txn::participant;
 
 use super::db::Db;
 use super::router::Failure;
+use crate::probe::{Path, Point};
+
+/// How long recovery takes to decide where [`Point::SlowRecovery`] fires.
+const SLOW_MAX: Duration = Duration::from_millis(300);
 
 impl Db {
     /// A committed attempt's record is made to say so, then its intents are resolved. What fails here is left to whoever
@@ -69,14 +74,22 @@ impl Db {
             let make = move |keys| Operation::QueryIntents(QueryIntents { txn: meta.clone(), timestamp, keys });
             let parts = self.scatter(keys, |key| key, make, None).await?;
             let commit = parts.iter().all(|(_, reply)| reply.body == ReplyBody::Present(true));
+            self.dawdle(Point::SlowRecovery, SLOW_MAX).await;
             let decide = Operation::Recover(Recover { txn: staged, timestamp, commit, by: by.clone() });
             record = match self.call_key(&txn.anchor, &decide).await?.body {
                 ReplyBody::Record(record) => record,
                 _ => return Err(unexpected()),
             };
+            if record.status == TxnStatus::Staging || record.timestamp != timestamp {
+                self.probe().took(Path::RecoveryOvertaken);
+            }
         }
         if was_staged {
             self.shared.counters.recovered();
+            self.probe().took(match record.status {
+                TxnStatus::Committed => Path::RecoveredCommitted,
+                _ => Path::RecoveredAborted,
+            });
             if let Some(outcome) = participant::outcome_of(&record) {
                 let (db, id, keys) = (self.clone(), record.id, record.keys.clone());
                 self.shared.env.spawn(Box::pin(async move { drop(db.resolve(id, outcome, keys).await) }));

@@ -17,6 +17,10 @@ use range_split::RangeMap;
 
 use crate::config::Knobs;
 use crate::env::{Env, Outbox};
+use crate::probe::{Path, Point};
+
+/// How long a gateway waits for an answer where [`Point::ImpatientGateway`] fires.
+const IMPATIENT: Duration = Duration::from_millis(2);
 
 /// Why a request was not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,40 +145,32 @@ impl Router {
                     detail: format!("{id} did not answer in time: {detail}"),
                 });
             }
+            if self.knobs.probe.fires(Point::LeaderForgotten) {
+                self.cache().leaders.remove(&range.id);
+            }
             let target = self.target(range, attempt);
-            let timeout = self.knobs.attempt_timeout.min(until - now);
+            let mut timeout = self.knobs.attempt_timeout.min(until - now);
+            if self.knobs.probe.fires(Point::ImpatientGateway) {
+                timeout = timeout.min(IMPATIENT);
+            }
             let request = RangeRequest { range: range.id, epoch: range.epoch, operation: operation.clone() };
             match self.ask(target, request, timeout).await {
                 Some(Response::Done(reply)) => {
                     self.cache().leaders.insert(range.id, target);
                     return Ok(reply);
                 }
-                Some(Response::Refused(refusal)) => match refusal {
-                    Refusal::NotLeader(hint) => {
-                        self.redirect(range.id, target, hint);
-                        detail = format!("{target} does not lead it");
-                        self.pause(attempt, hint.is_some()).await;
-                    }
-                    Refusal::WrongRange(ranges) if ranges.is_empty() => {
-                        // A replica that is about to come into being, or was never here.
-                        self.redirect(range.id, target, None);
-                        detail = format!("{target} does not hold it");
-                        self.pause(attempt, false).await;
-                    }
-                    Refusal::WrongRange(ranges) => {
-                        self.learn(ranges);
-                        return Err(Failure::Repartition { sent: maybe_sent });
-                    }
-                    Refusal::Unknown => {
-                        maybe_sent = true;
-                        detail = "its leader changed".into();
-                    }
-                    Refusal::Busy(why) => {
-                        detail = why;
-                        self.pause(attempt, false).await;
-                    }
-                    other => return Err(Failure::Refused(other)),
-                },
+                Some(Response::Refused(Refusal::WrongRange(ranges))) if !ranges.is_empty() => {
+                    self.learn(ranges);
+                    self.knobs.probe.took(Path::Repartitioned);
+                    return Err(Failure::Repartition { sent: maybe_sent });
+                }
+                Some(Response::Refused(Refusal::Unknown)) => {
+                    maybe_sent = true;
+                    detail = "its leader changed".into();
+                }
+                Some(Response::Refused(refusal)) => {
+                    detail = self.prepare_to_repeat(range, (target, attempt), refusal).await?;
+                }
                 None => {
                     maybe_sent = true;
                     detail = format!("{target} does not answer");
@@ -187,6 +183,39 @@ impl Router {
             }
             attempt += 1;
         }
+    }
+
+    /// After a refusal without any effect: sees to it that asking again makes sense, and says why it has to be.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`] if it makes none.
+    async fn prepare_to_repeat(
+        &self,
+        range: &RangeDescriptor,
+        (target, attempt): (NodeId, u32),
+        refusal: Refusal,
+    ) -> Result<String, Failure> {
+        let (detail, hinted) = match refusal {
+            Refusal::NotLeader(hint) => {
+                self.redirect(range.id, target, hint);
+                (format!("{target} does not lead it"), hint.is_some())
+            }
+            Refusal::WrongRange(_) => {
+                // A replica that is about to come into being, or was never here.
+                self.redirect(range.id, target, None);
+                (format!("{target} does not hold it"), false)
+            }
+            Refusal::Corrupt(why) => {
+                // This replica has stopped, and another is to lead.
+                self.knobs.probe.took(Path::StoppedAvoided);
+                self.redirect(range.id, target, None);
+                (why, false)
+            }
+            Refusal::Busy(why) => (why, false),
+            other => return Err(Failure::Refused(other)),
+        };
+        self.pause(attempt, hinted).await;
+        Ok(detail)
     }
 
     /// Whom to ask: the known leader, else the replicas in turn, those that are away last.
@@ -233,6 +262,9 @@ impl Router {
         };
         // Given up or cancelled, nobody is left behind.
         let _forget = Forget { router: self, id };
+        if self.knobs.probe.fires(Point::RequestTwice) {
+            self.outbox.send(to, Body::Request { id, request: request.clone() });
+        }
         self.outbox.send(to, Body::Request { id, request });
         match future::select(answer, self.env.sleep(timeout)).await {
             Either::Left((response, _)) => response.ok(),

@@ -1,5 +1,7 @@
 //! One operation over many keys: a part to each range, in parallel.
 
+use std::time::Duration;
+
 use futures::future;
 use proto::request::{Operation, Refusal, Reply};
 use proto::{Key, RangeDescriptor, Span};
@@ -7,6 +9,10 @@ use proto::{Key, RangeDescriptor, Span};
 use super::db::Db;
 use super::router::Failure;
 use super::settle::Pusher;
+use crate::probe::Point;
+
+/// How far apart the parts of an operation set out where [`Point::ScatterApart`] fires.
+const APART_MAX: Duration = Duration::from_millis(30);
 
 impl Db {
     /// Groups items by the range that holds their key, as far as is known.
@@ -82,7 +88,10 @@ impl Db {
             let parts = self.partition(std::mem::take(&mut todo), key_of);
             let calls = parts.iter().map(|(range, part)| {
                 let operation = make(part.clone());
-                async move { self.call_settling(range, &operation, pusher).await }
+                async move {
+                    self.dawdle(Point::ScatterApart, APART_MAX).await;
+                    self.call_settling(range, &operation, pusher).await
+                }
             });
             let replies = if parts.len() == 1 {
                 vec![calls.into_iter().next().expect("there is one part").await]
@@ -119,7 +128,10 @@ impl Db {
             let parts = self.partition_spans(&std::mem::take(&mut todo));
             let calls = parts.iter().map(|(range, part)| {
                 let operation = make(part.clone());
-                async move { self.call_settling(range, &operation, pusher).await }
+                async move {
+                    self.dawdle(Point::ScatterApart, APART_MAX).await;
+                    self.call_settling(range, &operation, pusher).await
+                }
             });
             for ((_, part), reply) in parts.iter().zip(future::join_all(calls).await) {
                 match reply {

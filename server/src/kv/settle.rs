@@ -17,6 +17,7 @@ use txn::participant;
 
 use super::db::Db;
 use super::router::Failure;
+use crate::probe::Path;
 
 /// Who meets the intents.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +76,12 @@ impl Db {
             _ => return Ok(false),
         };
         let Some(outcome) = participant::outcome_of(&record) else { return Ok(false) };
+        match (record.status, &record.ousted) {
+            (TxnStatus::Pending, _) => self.probe().took(Path::PushedUp),
+            (TxnStatus::Aborted, Some(by)) if by.silent => self.probe().took(Path::Expired),
+            (TxnStatus::Aborted, Some(_)) => self.probe().took(Path::Wounded),
+            _ => {}
+        }
         let clears = match (record.status, pusher.kind) {
             (TxnStatus::Pending, PushKind::Above(reader) | PushKind::Validate(reader)) => record.timestamp > reader,
             (TxnStatus::Pending, PushKind::Abort) => false,

@@ -16,6 +16,7 @@ use super::error::Error;
 use super::router::Failure;
 use super::settle::Pusher;
 use super::spans::SpanSet;
+use crate::probe::Path;
 
 /// See the module.
 pub struct KvTransaction {
@@ -143,6 +144,7 @@ impl KvTransaction {
             self.validate(vec![Span::point(key)], *at, to).await?;
         }
         self.read = to;
+        self.db.probe().took(Path::ReadMoved);
         Ok(())
     }
 

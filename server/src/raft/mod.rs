@@ -9,6 +9,7 @@
 //! outside.
 
 pub mod record;
+pub mod frame;
 pub mod storage;
 pub mod group;
 

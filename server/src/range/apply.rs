@@ -10,6 +10,7 @@ use super::command::{Command, Trigger};
 use super::replica::{Replica, Surroundings};
 use super::serve::{Wake, micros, respond};
 use super::state::{self, Applied};
+use crate::probe::Point;
 
 impl Replica {
     /// Applies entries in order, and answers those who proposed them here.
@@ -17,8 +18,11 @@ impl Replica {
         if self.stopped.is_some() || entries.is_empty() {
             return;
         }
-        if let Err(error) = self.try_apply(cx, entries) {
-            self.stop(cx, &error);
+        let at_once = if cx.knobs.probe.fires(Point::SingleApply) { 1 } else { entries.len() };
+        for entries in entries.chunks(at_once) {
+            if let Err(error) = self.try_apply(cx, entries) {
+                return self.stop(cx, &error);
+            }
         }
     }
 
@@ -70,7 +74,9 @@ impl Replica {
             queue_us: micros(proposal.proposed - proposal.arrived),
             replication_us: micros(cx.now - proposal.proposed),
         };
-        respond(cx, proposal.origin, Response::Done(reply));
+        if !cx.knobs.probe.fires(Point::AnswerLost) {
+            respond(cx, proposal.origin, Response::Done(reply));
+        }
         self.wake(cx, Wake::Applied(&proposal.touched));
         if !handed_on.is_empty() {
             self.wake(cx, Wake::Locks);

@@ -11,6 +11,7 @@ use proto::request::{Refusal, Response};
 use super::replica::{Leading, Replica, Surroundings};
 use super::serve::{Wake, respond};
 use super::state::INITIAL_POSITION;
+use crate::probe::{Path, Point};
 use crate::raft::Round;
 
 impl Replica {
@@ -37,6 +38,7 @@ impl Replica {
             self.state.read_floor.max(cx.clock.reading().plus(cx.knobs.read_window))
         };
         self.eager_ticks = 0;
+        cx.knobs.probe.took(if first { Path::FirstLeader } else { Path::LaterLeader });
         cx.effects.counts.elections_won += 1;
         self.leading = Some(Leading::new(self.group.term(), low_water, cx.knobs));
     }
@@ -47,6 +49,9 @@ impl Replica {
         for waiting in leading.waiting.into_values() {
             let refusal = self.refusal();
             respond(cx, waiting.origin, Response::Refused(refusal));
+        }
+        if !leading.proposals.is_empty() {
+            cx.knobs.probe.took(Path::CommandsInFlightLost);
         }
         for proposal in leading.proposals.into_values() {
             respond(cx, proposal.origin, Response::Refused(Refusal::Unknown));
@@ -68,7 +73,7 @@ impl Replica {
         const ROUNDS_MAX: usize = 2;
         let Some(leading) = self.leading.as_mut() else { return };
         // Whoever cannot write to his disk shall not lead, and promises nothing further.
-        if leading.rounds.len() >= ROUNDS_MAX || cx.disk_stalls {
+        if leading.rounds.len() >= ROUNDS_MAX || cx.disk_stalls || cx.knobs.probe.fires(Point::RoundSkipped) {
             return;
         }
         let round = leading.next_id();

@@ -15,6 +15,7 @@ use txn::reads::ReadMarks;
 use super::state::{Applied, INITIAL_POSITION, RangeState};
 use crate::config::Knobs;
 use crate::env::Clock;
+use crate::probe::Path;
 use crate::raft::record::{HardState, LogPosition};
 use crate::raft::{Group, GroupConfig, RecoveredGroup};
 
@@ -46,6 +47,8 @@ pub struct Effects {
     /// New replicas that came into being by a split, led on this store if the left-hand one is.
     pub splits: Vec<(RangeState, bool)>,
     pub counts: Counts,
+    /// The disk fails, which concerns the whole store.
+    pub failed: Option<String>,
 }
 
 /// What happened, for the metrics.
@@ -283,6 +286,10 @@ impl Replica {
 
     /// The replica stops for good: it answers nothing, and its group is no longer stepped.
     pub fn stop(&mut self, cx: &mut Surroundings<'_>, error: &EngineError) {
+        cx.knobs.probe.took(Path::ReplicaStopped);
+        if let EngineError::Io(detail) = error {
+            cx.effects.failed = Some(detail.clone());
+        }
         self.stopped = Some(error.to_string());
         self.step_down(cx);
     }

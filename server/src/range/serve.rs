@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::codec;
 use proto::request::{LockingRead, Operation, RangeRequest, Refusal, Reply, ReplyBody, Response};
-use proto::{Span, TxnId};
+use proto::{Key, Span, Timestamp, TxnId};
 use txn::WriteBatch;
 use txn::clock::ClockError;
 use txn::engine::EngineError;
@@ -14,6 +14,7 @@ use txn::participant::{self, Context, Evaluation};
 
 use super::command::{Command, Trigger};
 use super::replica::{Leading, Origin, Proposal, Replica, Surroundings, Waiting, Why};
+use crate::probe::{Path, Point};
 
 /// Why waiting requests are looked at again.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +46,7 @@ impl Replica {
         let Some(leading) = self.leading.as_mut() else { return };
         leading.active = true;
         if let Operation::Locks(locks) = &request.operation {
-            if locks.keep {
+            if locks.keep && !cx.knobs.probe.fires(Point::LocksForgotten) {
                 leading.locks.keep(cx.now, locks.txn);
             } else {
                 leading.locks.release(locks.txn);
@@ -110,6 +111,7 @@ impl Replica {
         id: LatchId,
         operation: &Operation,
     ) -> Result<Step, EngineError> {
+        let probe = cx.knobs.probe.as_ref();
         let now = match cx.clock.issue() {
             Ok(now) => now,
             Err(ClockError::Doubted) => {
@@ -117,6 +119,7 @@ impl Replica {
                 return Ok(Step::refuse(Refusal::Busy(why)));
             }
             Err(_) => {
+                probe.took(Path::CeilingReached);
                 return Ok(Step::refuse(Refusal::Busy("the clock is at its ceiling: the disk is slow".into())));
             }
         };
@@ -126,7 +129,10 @@ impl Replica {
             match acquire_locks(leading, cx.now, read) {
                 Acquired::Yes => {}
                 Acquired::Waiting => return Ok(Step::Wait(Why::Locks)),
-                Acquired::Wounded(by) => return Ok(Step::refuse(Refusal::Wounded(by))),
+                Acquired::Wounded(by) => {
+                    probe.took(Path::LockWounded);
+                    return Ok(Step::refuse(Refusal::Wounded(by)));
+                }
             }
         }
         let access = participant::access(operation);
@@ -140,15 +146,8 @@ impl Replica {
         if let Operation::Split(split) = operation {
             return Ok(self.evaluate_split(split, access.writes));
         }
-        let mut context = Context {
-            engine: cx.engine,
-            reads: &mut leading.reads,
-            now,
-            fence: leading.fence,
-            receipt_floor,
-            expiry: cx.knobs.txn_expiry,
-        };
-        Ok(match participant::evaluate(&mut context, operation)? {
+        let evaluation = evaluate(cx, leading, now, receipt_floor, operation)?;
+        Ok(match evaluation {
             Evaluation::Answer(body) => Step::Respond(done(body)),
             Evaluation::Refuse(refusal) => Step::refuse(refusal),
             Evaluation::Blocked(intents) => Step::Wait(Why::Intents(intents)),
@@ -207,7 +206,8 @@ impl Replica {
         let Proposed { batch, trigger, reply, ends, commits } = *proposed;
         let number = leading.next_id();
         let command = Command { term: leading.term, proposal: number, batch, trigger };
-        if let Err(detail) = self.group.propose(codec::encode(&command)) {
+        let refused = cx.knobs.probe.fires(Point::ProposalRefused).then(|| "a fault point fires".to_string());
+        if let Some(detail) = refused.or_else(|| self.group.propose(codec::encode(&command)).err()) {
             leading.latches.stop_waiting(id);
             let busy = Refusal::Busy(format!("the command was not accepted: {detail}"));
             return respond(cx, waiting.origin, Response::Refused(busy));
@@ -236,8 +236,14 @@ impl Replica {
         if std::mem::discriminant(&why) != std::mem::discriminant(&waiting.why) {
             waiting.since = cx.now;
         }
-        if why == Why::Fence {
-            self.ask_for_fence(cx);
+        match why {
+            Why::Fence => {
+                cx.knobs.probe.took(Path::WaitedForFence);
+                self.ask_for_fence(cx);
+            }
+            Why::Locks => cx.knobs.probe.took(Path::WaitedForLock),
+            Why::Intents(_) => cx.knobs.probe.took(Path::WaitedForIntent),
+            Why::Latches => {}
         }
         let Some(leading) = self.leading.as_mut() else { return };
         waiting.why = why;
@@ -315,6 +321,47 @@ enum Step {
 impl Step {
     fn refuse(refusal: Refusal) -> Step {
         Step::Respond(Response::Refused(refusal))
+    }
+}
+
+/// Evaluates what nothing stands in the way of, but perhaps intents and the fence.
+fn evaluate(
+    cx: &mut Surroundings<'_>,
+    leading: &mut Leading,
+    now: Timestamp,
+    receipt_floor: Timestamp,
+    operation: &Operation,
+) -> Result<Evaluation, EngineError> {
+    let probe = cx.knobs.probe.as_ref();
+    if let Some(key) = first_written(operation)
+        && probe.fires(Point::ExtraPush)
+    {
+        leading.reads.record(&Span::point(key), now, TxnId::default());
+    }
+    let at_once = matches!(operation, Operation::Push(_)) && probe.fires(Point::ExpiryAtOnce);
+    let mut context = Context {
+        engine: cx.engine,
+        reads: &mut leading.reads,
+        now,
+        fence: leading.fence,
+        receipt_floor,
+        expiry: if at_once { Duration::ZERO } else { cx.knobs.txn_expiry },
+    };
+    let evaluation = participant::evaluate(&mut context, operation)?;
+    match (&evaluation, operation) {
+        (Evaluation::Answer(ReplyBody::Present(false)), _) => probe.took(Path::Prevented),
+        (Evaluation::Answer(ReplyBody::At(_)), Operation::CommitOne(_)) => probe.took(Path::ReceiptFound),
+        _ => {}
+    }
+    Ok(evaluation)
+}
+
+/// The first key that a transaction's commit writes here.
+fn first_written(operation: &Operation) -> Option<&Key> {
+    match operation {
+        Operation::Prepare(prepare) => prepare.writes.first().map(|write| &write.key),
+        Operation::CommitOne(commit) => commit.writes.first().map(|write| &write.key),
+        _ => None,
     }
 }
 

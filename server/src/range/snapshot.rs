@@ -12,6 +12,7 @@ use txn::keys;
 
 use super::replica::{Replica, Surroundings};
 use super::state::{self, Applied, RangeState};
+use crate::probe::Path;
 
 /// A range's state as of an applied entry.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -39,6 +40,7 @@ impl Replica {
         if self.stopped.is_some() || !self.group.take_snapshot_wanted() {
             return;
         }
+        cx.knobs.probe.took(Path::SnapshotMade);
         match self.contents(cx.engine) {
             Ok(contents) => self.group.offer_snapshot(self.applied.index, codec::encode(&contents)),
             Err(error) => self.stop(cx, &error),
@@ -81,6 +83,7 @@ impl Replica {
         state::put_state(&mut batch, &self.state);
         state::put_applied(&mut batch, self.state.descriptor.id, self.applied);
         cx.engine.write(batch)?;
+        cx.knobs.probe.took(Path::SnapshotInstalled);
         self.dirty = true;
         Ok(())
     }

@@ -11,6 +11,7 @@ use txn::WriteBatch;
 
 use super::replica::{FRESH_APPLIED, Replica, Surroundings};
 use super::state::{self, RangeState};
+use crate::probe::Path;
 
 /// The descriptors after a split; `None` if the key is the range's first key already.
 ///
@@ -48,6 +49,7 @@ impl Replica {
             assert!(read_floor >= leading.reads.summary(), "I11: a split's summary covers what was read");
         }
         let right = RangeState { descriptor: right, read_floor, receipt_floor: self.state.receipt_floor };
+        cx.knobs.probe.took(Path::Split);
         self.state.descriptor = left;
         state::put_state(batch, &self.state);
         state::put_state(batch, &right);

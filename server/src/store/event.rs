@@ -40,4 +40,7 @@ pub enum Effect {
     },
     /// Put this descriptor into the meta range, unless a newer one is there.
     Publish(RangeDescriptor),
+    /// Stop the node: its disk does not do what it is told, for this reason. What was acknowledged is on disk or elsewhere, and a
+    /// restart finds out which; going on could only guess.
+    Stop(String),
 }

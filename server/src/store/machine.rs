@@ -13,6 +13,7 @@ use super::event::{Effect, Event};
 use super::truncate::Truncation;
 use crate::config::Knobs;
 use crate::env::Clock;
+use crate::probe::{Path, Point};
 use crate::raft::RecoveredGroup;
 use crate::range::replica::{
     Bootstrap, Counts, Effects, FRESH_APPLIED, Origin, Replica, Surroundings, UNKNOWN_EPOCH, fresh_log,
@@ -127,6 +128,7 @@ impl Store {
         // Refused whole: of a message from a clock beyond the bound nothing is believed.
         if self.clock.adopt(hlc).is_err() {
             self.stats.refused_messages += 1;
+            self.config.knobs.probe.took(Path::MessageRefused);
             return;
         }
         match body {
@@ -227,6 +229,7 @@ impl Store {
         let state = RangeState { descriptor, read_floor: Timestamp::ZERO, receipt_floor: Timestamp::ZERO };
         let log = self.orphans.remove(&message.range).unwrap_or_default();
         let applied = Applied { index: log.truncated.index, term: log.truncated.term };
+        self.config.knobs.probe.took(Path::CreatedEmpty);
         self.add_replica(Bootstrap { state, applied, log }, true).is_ok()
     }
 
@@ -265,14 +268,17 @@ impl Store {
         };
         step(replica, &mut cx);
         self.touched.insert(range);
-        let Effects { responses, published, splits, counts } = effects;
+        let Effects { responses, published, splits, counts, failed } = effects;
         self.stats.counts.commits += counts.commits;
         self.stats.counts.commands_applied += counts.commands_applied;
         self.stats.counts.elections_won += counts.elections_won;
         for (origin, response) in responses {
             out.push(Effect::Send { to: origin.node, body: Body::Response { id: origin.id, response } });
         }
-        out.extend(published.into_iter().map(Effect::Publish));
+        out.extend(failed.map(Effect::Stop));
+        let probe = self.config.knobs.probe.as_ref();
+        let published = published.into_iter().filter(|_| !probe.fires(Point::PublicationLost));
+        out.extend(published.map(Effect::Publish));
         for (state, leads) in splits {
             self.born_of_split(state, leads);
         }
@@ -326,17 +332,31 @@ impl Store {
                 replica.tick_waiting(cx);
             });
         }
+        if raft_tick && self.config.knobs.probe.fires(Point::NeedlessTransfer) {
+            self.drain();
+        }
         self.tick_truncation(out);
     }
 
     /// Hands leadership to followers that are up to date.
     fn drain(&mut self) {
-        for replica in self.replicas.values_mut().filter(|r| r.group.is_leader()) {
-            if let (_, Some(follower)) = replica.group.followers() {
-                replica.group.transfer_leader(follower);
-                replica.dirty = true;
-                self.touched.insert(replica.state.descriptor.id);
-            }
+        let led: Vec<RangeId> = self.replicas.iter().filter(|(_, r)| r.group.is_leader()).map(|(id, _)| *id).collect();
+        for range in led {
+            self.transfer(range);
+        }
+    }
+
+    /// Hands the leadership of a range, if it is here, to the follower that is furthest.
+    ///
+    /// The winner begins like any other leader, at its low-water mark. The library accepts no command until the handover has happened or was
+    /// given up; reads go on below the fence, which binds the winner like any successor.
+    pub fn transfer(&mut self, range: RangeId) {
+        let Some(replica) = self.replicas.get_mut(&range).filter(|r| r.group.is_leader()) else { return };
+        if let (_, Some(follower)) = replica.group.followers() {
+            self.config.knobs.probe.took(Path::Transferred);
+            replica.group.transfer_leader(follower);
+            replica.dirty = true;
+            self.touched.insert(range);
         }
     }
 

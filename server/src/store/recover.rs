@@ -9,6 +9,7 @@ use txn::mvcc;
 
 use super::machine::{Store, StoreConfig};
 use crate::env::Clock;
+use crate::probe::Path;
 use crate::raft::RecoveredLog;
 use crate::raft::record::LogPosition;
 use crate::range::replica::{Bootstrap, FRESH_APPLIED};
@@ -67,7 +68,14 @@ impl Store {
         let mut bootstraps = Vec::with_capacity(known.len());
         for (state, applied) in known {
             let mut log = log.groups.remove(&state.descriptor.id).unwrap_or_default();
+            let before = log.truncated;
             log.catch_up_with(LogPosition { index: applied.index, term: applied.term });
+            if log.truncated != before && before.index > 0 {
+                config.knobs.probe.took(Path::LogCaughtUp);
+            }
+            if log.entries.last().is_some_and(|last| last.index > applied.index) {
+                config.knobs.probe.took(Path::EntriesReplayed);
+            }
             bootstraps.push(Bootstrap { state, applied, log });
         }
         let mut store = Store::new(config, clock, engine, log.groups);

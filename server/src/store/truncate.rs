@@ -10,6 +10,7 @@ use proto::RangeId;
 
 use super::event::Effect;
 use super::machine::Store;
+use crate::probe::{Path, Point};
 
 /// Which flush is running, and what it will make durable.
 #[derive(Debug, Default)]
@@ -31,7 +32,7 @@ impl Store {
             return;
         }
         let bytes: usize = self.replicas.values().map(|r| r.group.log_bytes()).sum();
-        if bytes >= self.config.knobs.log_bytes_max {
+        if bytes >= self.config.knobs.log_bytes_max || self.config.knobs.probe.fires(Point::EarlyFlush) {
             self.start_flush(out);
         }
     }
@@ -57,8 +58,14 @@ impl Store {
         for (id, durable) in &applied {
             let Some(replica) = self.replicas.get_mut(id) else { continue };
             let before = self.truncation.durable.get(id).copied().unwrap_or(0);
+            let ahead = self.config.knobs.probe.fires(Point::CutAheadOfFollowers);
+            let before = if ahead { *durable } else { before };
             let wanted = if replica.group.is_leader() { replica.group.followers().0.min(*durable) } else { before };
+            let cut = replica.group.truncated_index();
             replica.group.truncate(wanted.max(before).min(*durable));
+            if replica.group.truncated_index() > cut {
+                self.config.knobs.probe.took(Path::LogCut);
+            }
             replica.dirty = true;
             self.touched.insert(*id);
         }

@@ -239,6 +239,7 @@ impl World {
                     self.node(id).disk.writing.push_back((number, frame, flush_first));
                 }
                 Effect::Flush { number } => self.node(id).disk.flushing.push(number),
+                Effect::Stop(why) => unreachable!("memory does not fail: {why}"),
                 Effect::Publish(descriptor) => {
                     self.out.push(format!("{id} ⇨ publishes {}", show::descriptor(&descriptor)));
                 }

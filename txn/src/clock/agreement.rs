@@ -106,7 +106,7 @@ impl Agreement {
     }
 
     fn majority(&self) -> usize {
-        (self.others.len() + 1) / 2 + 1
+        self.others.len().div_ceil(2) + 1
     }
 
     /// Whether a majority of all nodes, this one included, share its time.

@@ -1,0 +1,37 @@
+//! A failing run becomes a short script that fails in the same way.
+
+use cluster_tests::reduce::reduce;
+use cluster_tests::scenario::{Run, attempt, draw};
+use cluster_tests::script::Script;
+use cluster_tests::sim::disk::PlantedInDisk;
+use cluster_tests::sim::{Fault, Options, Planted};
+use cluster_tests::workload::Work;
+
+/// With a recovery that does not cut torn tails off.
+fn run(script: &Script) -> Run {
+    let disk = PlantedInDisk { tail_kept: true, ..PlantedInDisk::default() };
+    let planted = Planted { disk, ..Planted::default() };
+    attempt(script.work, Options { planted, ..script.options() })
+}
+
+#[test]
+fn a_planted_mistake_is_reduced_to_the_faults_that_show_it() {
+    const SECOND: u64 = 1_000_000_000;
+    let torn = |at: u64| (at * SECOND, Fault::Tear { node: 1, down_ns: SECOND / 5 });
+    let options = |seed| {
+        let mut options = draw(seed, 3);
+        options.faults.0.extend((2..12).map(torn));
+        options.faults.0.sort_by_key(|(at, _)| *at);
+        options
+    };
+    let mut scripts = (0..10).map(|seed| Script::of(Work::Bank, &options(seed)));
+    let (script, failure) = scripts
+        .find_map(|script| run(&script).verdict.failure.map(|failure| (script, failure)))
+        .expect("some seed finds it");
+    let reduced = reduce(script.clone(), failure, 150, run);
+    assert!(reduced.faults.len() <= 4 && reduced.faults.len() < script.faults.len(), "{reduced}");
+    assert!(reduced.operations.as_ref().is_some_and(|operations| operations.len() < 200), "{reduced}");
+    // It is what it says, also from text.
+    let again = Script::parse(&reduced.to_string()).expect("it is a script");
+    assert_eq!(run(&again).verdict.failure, Some(failure));
+}

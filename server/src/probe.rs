@@ -1,0 +1,216 @@
+//! Fault points and coverage: how a simulation reaches into the code, and sees where it has been.
+//!
+//! At a *fault point* the code may do what is allowed and rarely happens: give up early, repeat itself, forget what it need not remember. No
+//! promise may rest on its not doing so. In production no point ever fires. At an *interesting path* the code says that it is there, so that
+//! a test can tell that its seeds reach it; nothing is done with that in production.
+//!
+//! Points and paths are closed enums, so that what was never reached can be named.
+
+use std::fmt::Debug;
+
+/// Places where something that is allowed, and rare, can be made to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Point {
+    /// A commit that is known is not completed: its record stays staged until somebody recovers it.
+    CommitLeftStaged,
+    /// Completing a commit, or resolving its intents, begins late.
+    LateCompletion,
+    /// A coordinator does not say that it lives.
+    HeartbeatSkipped,
+    /// Whoever meets a pending or staged transaction takes its coordinator for silent.
+    ExpiryAtOnce,
+    /// A leader acts as if somebody had just read what a transaction is about to write.
+    ExtraPush,
+    /// A leader accepts no command.
+    ProposalRefused,
+    /// A command is applied, and nobody is told.
+    AnswerLost,
+    /// A leader forgets the places in a queue that a transaction holds.
+    LocksForgotten,
+    /// A leader does not ask for a round that would raise its fence.
+    RoundSkipped,
+    /// A leader hands over for no reason.
+    NeedlessTransfer,
+    /// The engine is flushed and the log cut though it is short.
+    EarlyFlush,
+    /// The log is cut though a follower still needs it: it will need a Raft snapshot.
+    CutAheadOfFollowers,
+    /// Entries are applied one at a time.
+    SingleApply,
+    /// A gateway sends a request twice.
+    RequestTwice,
+    /// A gateway hardly waits for an answer.
+    ImpatientGateway,
+    /// A gateway forgets who leads a range.
+    LeaderForgotten,
+    /// The parts of an operation over several ranges set out at different times.
+    ScatterApart,
+    /// Between looking at the keys of a staged transaction and deciding it, time passes.
+    SlowRecovery,
+    /// A leader's descriptor is not published.
+    PublicationLost,
+}
+
+impl Point {
+    pub const ALL: [Point; 19] = [
+        Point::CommitLeftStaged,
+        Point::LateCompletion,
+        Point::HeartbeatSkipped,
+        Point::ExpiryAtOnce,
+        Point::ExtraPush,
+        Point::ProposalRefused,
+        Point::AnswerLost,
+        Point::LocksForgotten,
+        Point::RoundSkipped,
+        Point::NeedlessTransfer,
+        Point::EarlyFlush,
+        Point::CutAheadOfFollowers,
+        Point::SingleApply,
+        Point::RequestTwice,
+        Point::ImpatientGateway,
+        Point::LeaderForgotten,
+        Point::ScatterApart,
+        Point::SlowRecovery,
+        Point::PublicationLost,
+    ];
+}
+
+/// Paths that tests should take sometimes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Path {
+    /// A commit in one range, and one in several.
+    OneRangeCommit,
+    SeveralRangesCommit,
+    /// Some range pushed a staged attempt, and the next one was staged.
+    StagedAgain,
+    /// Reads held when a pushed commit looked again, or did not.
+    ValidationHeld,
+    ValidationFailed,
+    /// A commit whose answer was lost asked its record.
+    OutcomeAsked,
+    /// It stays unknown: nobody could be asked.
+    OutcomeLeftOpen,
+    /// A repeated commit found its receipt.
+    ReceiptFound,
+    /// A reader pushed a pending transaction up.
+    PushedUp,
+    /// A pending transaction was aborted by an older writer, or as its coordinator was silent.
+    Wounded,
+    Expired,
+    /// A staged transaction was recovered.
+    RecoveredCommitted,
+    RecoveredAborted,
+    /// Recovery found its record changed.
+    RecoveryOvertaken,
+    /// A look at a missing intent prevented it.
+    Prevented,
+    /// The read timestamp of a transaction moved.
+    ReadMoved,
+    /// Requests waited for an acknowledged round, for a lock, for an intent.
+    WaitedForFence,
+    WaitedForLock,
+    WaitedForIntent,
+    /// A transaction lost its place in a queue to an older one.
+    LockWounded,
+    /// The clock stood at its ceiling.
+    CeilingReached,
+    /// A message was refused for its clock.
+    MessageRefused,
+    /// A leader fell with commands in flight.
+    CommandsInFlightLost,
+    /// A first leader needed no low-water mark; a later one set it.
+    FirstLeader,
+    LaterLeader,
+    /// Leadership was handed over on purpose.
+    Transferred,
+    /// A range was split; a request met a range that had changed.
+    Split,
+    Repartitioned,
+    /// A replica came into being by a message.
+    CreatedEmpty,
+    /// Raft snapshots.
+    SnapshotMade,
+    SnapshotInstalled,
+    /// Entries were cut from a log.
+    LogCut,
+    /// A store opened on an engine that was ahead of its log, and on one that was behind.
+    LogCaughtUp,
+    EntriesReplayed,
+    /// A replica stopped, as its storage failed.
+    ReplicaStopped,
+    /// A gateway turned away from a replica that had stopped.
+    StoppedAvoided,
+}
+
+impl Path {
+    pub const ALL: [Path; 36] = [
+        Path::OneRangeCommit,
+        Path::SeveralRangesCommit,
+        Path::StagedAgain,
+        Path::ValidationHeld,
+        Path::ValidationFailed,
+        Path::OutcomeAsked,
+        Path::OutcomeLeftOpen,
+        Path::ReceiptFound,
+        Path::PushedUp,
+        Path::Wounded,
+        Path::Expired,
+        Path::RecoveredCommitted,
+        Path::RecoveredAborted,
+        Path::RecoveryOvertaken,
+        Path::Prevented,
+        Path::ReadMoved,
+        Path::WaitedForFence,
+        Path::WaitedForLock,
+        Path::WaitedForIntent,
+        Path::LockWounded,
+        Path::CeilingReached,
+        Path::MessageRefused,
+        Path::CommandsInFlightLost,
+        Path::FirstLeader,
+        Path::LaterLeader,
+        Path::Transferred,
+        Path::Split,
+        Path::Repartitioned,
+        Path::CreatedEmpty,
+        Path::SnapshotMade,
+        Path::SnapshotInstalled,
+        Path::LogCut,
+        Path::LogCaughtUp,
+        Path::EntriesReplayed,
+        Path::ReplicaStopped,
+        Path::StoppedAvoided,
+    ];
+}
+
+/// See the module.
+pub trait Probe: Debug + Send + Sync {
+    /// Whether a fault point fires.
+    fn fires(&self, point: Point) -> bool;
+
+    /// An interesting path is taken.
+    fn took(&self, path: Path);
+}
+
+/// In production: nothing fires, nothing is counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Probe for Silent {
+    fn fires(&self, _: Point) -> bool {
+        false
+    }
+
+    fn took(&self, _: Path) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_points_and_paths_are_listed_in_order() {
+        assert!(Point::ALL.iter().enumerate().all(|(at, point)| *point as usize == at));
+        assert!(Path::ALL.iter().enumerate().all(|(at, path)| *path as usize == at));
+    }
+}
