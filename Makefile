@@ -15,10 +15,11 @@ export CARGO_TARGET_DIR
 # Cargo with RocksDB's archive in its environment.
 CARGO := .build/cargo
 
-# How long the demo's benchmark runs, and which seeds `make soak` simulates.
+# How long the demo's benchmark runs; for how many minutes `make soak` simulates, from which seed on, and how many of each kind at most.
 BENCH ?= 10s
+MINUTES ?= 30
 SEED ?= 1000
-SEEDS ?= 1000
+SEEDS ?= 100000
 
 help:
 	@echo "make demo    run three nodes in a temporary directory, a benchmark, and the SQL shell"
@@ -26,7 +27,7 @@ help:
 	@echo "make build   build the release binary, $(CARGO_TARGET_DIR)/release/meridian"
 	@echo "make sim     build the simulator beside it, meridian-sim"
 	@echo "make lint    check the formatting, and lint"
-	@echo "make soak    simulate clusters under faults: SEEDS=$(SEEDS) of them, from SEED=$(SEED) on"
+	@echo "make soak    simulate clusters under faults for MINUTES=$(MINUTES), from SEED=$(SEED) on (at most SEEDS=$(SEEDS) of each kind), and trouble real ones"
 	@echo "make setup   install what the build needs, with apt; make setup-tests: what the tests need, too"
 	@echo "make clean   remove what cargo built; RocksDB's archive in $(CACHE)/rocksdb stays"
 
@@ -55,8 +56,16 @@ lint: setup
 	@cargo fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
 
-soak: setup
-	@SIM_SEED=$(SEED) SIM_SEEDS=$(SEEDS) $(CARGO) test -p meridian-cluster-tests --test bank --test append --test register -- --nocapture nodes_
+# Simulated time first, spread over workloads and ways of clocks to be wrong, then real processes for a quarter of that.
+soak: setup-tests sim
+	@for workload in bank append register keyed; do for clocks in inside astray untrusted; do for nodes in 3 5; do \
+	  echo "== $$workload on $$nodes nodes, clocks $$clocks"; \
+	  $(CARGO_TARGET_DIR)/release/meridian-sim --workload $$workload --clocks $$clocks --nodes $$nodes --shrink \
+	    --seed $(SEED) --seeds $(SEEDS) --seconds $$(( $(MINUTES) * 60 / 24 )) | grep -v ': ok,' || failed=1; \
+	done; done; done; \
+	NEMESIS_SEED=$(SEED) NEMESIS_SECONDS=$$(( $(MINUTES) * 15 )) \
+	  $(CARGO) test -p meridian-server -p meridian-cluster-tests --bin meridian --test nemesis -- --nocapture || failed=1; \
+	exit $${failed:-0}
 
 clean:
 	@cargo clean
