@@ -87,7 +87,8 @@ fn relying_on_what_a_dead_process_had_not_synced_is_found() {
         options.faults = FaultPlan([4, 7, 10, 13].into_iter().flat_map(|at| fall(at).chain([dark(at)])).collect());
         options
     };
-    assert!(found(0..20, run_bank, options));
+    // Something must have been acknowledged in between: few seeds are as unlucky.
+    assert!(found(0..60, run_append, options) || found(0..60, run_bank, options));
 }
 
 #[test]
