@@ -206,6 +206,11 @@ pub fn run_and_ask(options: Options, workload: &impl Workload, real_time: bool) 
         // Nothing that follows would mean anything.
         return verdict(world, workload, vec![(Failure::NotLoaded, format!("the workload was not loaded: {why}"))]);
     }
+    if world.options.trust == Trust::Untrusted {
+        // Nobody promises that other gateways see at once what this one has been told.
+        let until = world.now() + 2 * SECOND;
+        world.run_until(until, |_| false);
+    }
     opened.set(true);
     world.unleash();
     let opened_at = world.now();

@@ -28,11 +28,14 @@ struct Args {
     /// How many seeds, one after the other.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
+    /// Begin no further seed after so many seconds of real time.
+    #[arg(long)]
+    seconds: Option<u64>,
     /// Nodes of each cluster.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(3..=9))]
     nodes: u16,
     /// What the clients do: transfers between accounts and audits, half of the seeds through SQL; transactions on lists; transactions and single
-    /// operations on registers.
+    /// operations on registers; work under idempotency keys, done again and again.
     #[arg(long, value_parser = PossibleValuesParser::new(Work::ALL.map(Work::name)), default_value = "bank")]
     workload: String,
     /// Only faults of these kinds, separated by commas; each seed still draws its own mix. All of them if not given; `none` leaves those of the
@@ -195,7 +198,8 @@ fn main() -> ExitCode {
             failed.push(script.seed);
         }
     } else {
-        for seed in args.seed..args.seed.saturating_add(args.seeds) {
+        let in_time = |_: &u64| args.seconds.is_none_or(|seconds| began.elapsed().as_secs() < seconds);
+        for seed in (args.seed..args.seed.saturating_add(args.seeds)).take_while(in_time) {
             if !args.run(args.work(), &args.options(seed), &format!("seed {seed}"), &mut sums) {
                 failed.push(seed);
             }

@@ -107,7 +107,10 @@ impl KvTransaction {
         let (txn, timestamp, priority) = (self.id, self.read, self.priority);
         let make = |keys| Operation::LockingRead(LockingRead { txn, priority, timestamp, keys });
         let pusher = self.pusher(PushKind::Abort);
-        let parts = self.db.scatter(keys, |key| key, make, Some(pusher)).await.map_err(|f| self.failed(f))?;
+        let parts = self.db.scatter(keys.clone(), |key| key, make, Some(pusher)).await;
+        // The request may have been led to other ranges than those that were known before: a lock there must be kept, and given up, there.
+        self.remember_locks(&keys);
+        let parts = parts.map_err(|f| self.failed(f))?;
         let mut found = BTreeMap::new();
         let mut read_at = Vec::new();
         let mut latest = self.read;
