@@ -8,12 +8,12 @@ mod seeds;
 
 #[test]
 fn nodes_3_show_no_anomaly_under_faults() {
-    seeds::run(Work::Append, 3, 40, draw, "append nodes_3");
+    seeds::run(Work::Append, 3, 160, draw, "append nodes_3");
 }
 
 #[test]
 fn nodes_5_show_no_anomaly_under_faults() {
-    seeds::run(Work::Append, 5, 15, draw, "append nodes_5");
+    seeds::run(Work::Append, 5, 60, draw, "append nodes_5");
 }
 
 #[test]

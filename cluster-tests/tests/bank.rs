@@ -8,12 +8,12 @@ mod seeds;
 
 #[test]
 fn nodes_3_keep_the_bank_whole_under_faults() {
-    seeds::run(Work::Bank, 3, 120, draw, "bank nodes_3");
+    seeds::run(Work::Bank, 3, 280, draw, "bank nodes_3");
 }
 
 #[test]
 fn nodes_5_keep_the_bank_whole_under_faults() {
-    seeds::run(Work::Bank, 5, 40, draw, "bank nodes_5");
+    seeds::run(Work::Bank, 5, 90, draw, "bank nodes_5");
 }
 
 #[test]

@@ -13,22 +13,22 @@ mod seeds;
 
 #[test]
 fn nodes_3_with_clocks_astray_keep_the_bank_whole() {
-    seeds::run(Work::Bank, 3, 15, draw_astray, "clocks nodes_3_with_clocks_astray");
+    seeds::run(Work::Bank, 3, 39, draw_astray, "clocks nodes_3_with_clocks_astray");
 }
 
 #[test]
 fn nodes_5_with_clocks_astray_show_no_anomaly() {
-    seeds::run(Work::Append, 5, 10, draw_astray, "clocks nodes_5_with_clocks_astray");
+    seeds::run(Work::Append, 5, 30, draw_astray, "clocks nodes_5_with_clocks_astray");
 }
 
 #[test]
 fn nodes_3_with_clocks_untrusted_keep_the_bank_whole() {
-    seeds::run(Work::Bank, 3, 15, draw_untrusted, "clocks nodes_3_with_clocks_untrusted");
+    seeds::run(Work::Bank, 3, 39, draw_untrusted, "clocks nodes_3_with_clocks_untrusted");
 }
 
 #[test]
 fn nodes_3_with_clocks_untrusted_show_no_anomaly() {
-    seeds::run(Work::Append, 3, 20, draw_untrusted, "clocks nodes_3_with_clocks_untrusted");
+    seeds::run(Work::Append, 3, 39, draw_untrusted, "clocks nodes_3_with_clocks_untrusted");
 }
 
 /// What untrusted clocks do not promise would be missed if anyone asked for it.

@@ -8,12 +8,12 @@ mod seeds;
 
 #[test]
 fn nodes_3_keep_registers_in_order_under_faults() {
-    seeds::run(Work::Register, 3, 40, draw, "register nodes_3");
+    seeds::run(Work::Register, 3, 130, draw, "register nodes_3");
 }
 
 #[test]
 fn nodes_5_keep_registers_in_order_under_faults() {
-    seeds::run(Work::Register, 5, 15, draw, "register nodes_5");
+    seeds::run(Work::Register, 5, 50, draw, "register nodes_5");
 }
 
 #[test]

@@ -179,7 +179,8 @@ impl Db {
                         self.shared.node
                     );
                     // A node that has just started is confirmed in a moment; one that is wrong stays so for long.
-                    if standing.doubt.is_some_and(|doubt| doubt != Doubt::Starting) {
+                    let starting = standing.doubt == Some(Doubt::Starting) && standing.differences.is_empty();
+                    if !starting {
                         return Err(Error::Unavailable(detail));
                     }
                     detail

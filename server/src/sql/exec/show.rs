@@ -28,9 +28,8 @@ pub async fn run(show: &Show, kv: &dyn Kv, txn: &mut dyn Transaction, session: &
         }
         Show::Ranges(table) => ranges(table.as_deref(), kv, txn).await?,
         Show::Columns(table) => columns(table),
-        Show::Clock => vec![clock(kv)],
+        Show::Clock | Show::Nodes => of_node(show, kv).unwrap_or_default(),
         Show::Retries => retries(kv, &catalog::list(txn).await?),
-        Show::Nodes => nodes(kv),
         Show::Databases => vec![vec![text(session.database.clone())]],
         Show::Tables => catalog::list(txn).await?.iter().map(|t| vec![text(t.name())]).collect(),
         // With where its outcome will be kept, as soon as that is settled.
@@ -74,6 +73,15 @@ fn columns(table: &Table) -> Vec<Row> {
         ]
     };
     shown.map(row).collect()
+}
+
+/// What a node knows of itself: it can be asked without any transaction, also of one that serves none.
+pub fn of_node(show: &Show, kv: &dyn Kv) -> Option<Vec<Row>> {
+    match show {
+        Show::Clock => Some(vec![clock(kv)]),
+        Show::Nodes => Some(nodes(kv)),
+        _ => None,
+    }
 }
 
 fn clock(kv: &dyn Kv) -> Row {

@@ -91,6 +91,11 @@ impl Session {
         }
         let planned = self.current_plan(prepared).await?;
         let params = Session::bind_parameters(&planned, params)?;
+        if let Plan::Show(show) = &planned.plan
+            && let Some(rows) = show::of_node(show, &*self.sql.kv)
+        {
+            return Ok(Outcome::rows(rows, Completion { tag: "SHOW".to_string(), ..Completion::default() }));
+        }
         match &planned.plan {
             Plan::Query(_)
             | Plan::Insert(_)
