@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use client::driver::Client;
+use client::driver::{Client, Outcome, TransactionOptions};
 
 /// A directory that goes away with the test.
 struct Scratch(PathBuf);
@@ -132,6 +132,13 @@ async fn a_killed_node_changes_nothing_but_a_pause_and_comes_back_with_its_data(
     for id in 0..20 {
         eventually(&client, &format!("INSERT INTO t VALUES ({id})"), PATIENCE).await;
     }
+    // How a transaction ended can be asked for by its id, also of one over keys.
+    let mut transaction = client.key_range().begin(TransactionOptions::default()).await.unwrap();
+    transaction.put(&[(b"key", b"value")]).await.unwrap();
+    let id = transaction.id().unwrap().to_string();
+    let timestamp = transaction.commit().await.unwrap();
+    assert_eq!(client.outcome(&id).await.unwrap(), Outcome::Committed { timestamp });
+    assert!(client.key_range().put(&[(b"key", b"other")]).await.unwrap() > timestamp);
     cluster.nodes[0].kill_9();
     let others = cluster.client(&[1, 2]).await;
     eventually(&others, "INSERT INTO t VALUES (100)", PATIENCE).await;

@@ -9,6 +9,7 @@ use tonic::transport::Channel;
 use super::error::{Error, Result, describe_status};
 use super::lent::{Lent, lend_to};
 use super::nodes::{MESSAGE_BYTES_MAX, is_connection_loss};
+use super::outcome;
 use super::pool::Pool;
 use super::retry::Attempts;
 use super::{Isolation, TransactionOptions};
@@ -58,6 +59,18 @@ impl KeyRange {
     where
         F: Future<Output = Result<T>>,
     {
+        self.transact_until_known(options, &mut work).await.map(|(value, _)| value)
+    }
+
+    /// As [`KeyRange::transact`]; also tells when it took effect.
+    async fn transact_until_known<T, F>(
+        &self,
+        options: TransactionOptions,
+        mut work: impl FnMut(Lent<KeyRangeTransaction>) -> F,
+    ) -> Result<(T, u64)>
+    where
+        F: Future<Output = Result<T>>,
+    {
         let mut attempts = Attempts::new(self.pool.config.retry);
         let mut priority = 0;
         loop {
@@ -68,7 +81,7 @@ impl KeyRange {
                     let (transaction, result) = lend_to(transaction, &mut work).await?;
                     match result {
                         Ok(value) => match transaction.commit().await {
-                            Ok(_) => return Ok(value),
+                            Ok(timestamp) => return Ok((value, timestamp)),
                             Err(error) => error,
                         },
                         Err(error) => {
@@ -103,8 +116,17 @@ impl KeyRange {
         self.pool.nodes.call("Scan", scan).await.map(|r| page(r.into_inner()))
     }
 
+    /// Whether a single call is to be a transaction whose id is known before its commit, so that a lost answer settles.
+    fn settles(&self) -> bool {
+        self.key.is_empty() && self.pool.config.settle_statements
+    }
+
     /// Writes keys in one transaction of their own. Returns when it took effect.
     pub async fn put(&self, rows: &[(&[u8], &[u8])]) -> Result<u64> {
+        if self.settles() {
+            let put = async |mut transaction: Lent<KeyRangeTransaction>| transaction.put(rows).await;
+            return self.transact_until_known(TransactionOptions::default(), put).await.map(|(_, at)| at);
+        }
         let request = v1::PutRequest { idempotency_key: self.key.clone(), ..put_request(&[], rows) };
         let put = |channel| {
             let request = request.clone();
@@ -115,6 +137,10 @@ impl KeyRange {
 
     /// Deletes keys in one transaction of their own. Returns when it took effect.
     pub async fn delete(&self, keys: &[&[u8]]) -> Result<u64> {
+        if self.settles() {
+            let delete = async |mut transaction: Lent<KeyRangeTransaction>| transaction.delete(keys).await;
+            return self.transact_until_known(TransactionOptions::default(), delete).await.map(|(_, at)| at);
+        }
         let request = v1::DeleteRequest { idempotency_key: self.key.clone(), ..delete_request(&[], keys) };
         let delete = |channel| {
             let request = request.clone();
@@ -158,6 +184,8 @@ impl KeyRange {
         };
         let (client, begun) = self.pool.nodes.call("Begin", begin).await?;
         Ok(KeyRangeTransaction {
+            pool: self.pool.clone(),
+            transaction_id: String::new(),
             client,
             handle: begun.handle,
             read_timestamp: begun.read_timestamp,
@@ -168,6 +196,9 @@ impl KeyRange {
 
 /// An open transaction over keys. Dropped before its end, it expires on the server after a while.
 pub struct KeyRangeTransaction {
+    pool: Arc<Pool>,
+    /// Empty as long as it has written nothing.
+    transaction_id: String,
     client: KeyRangeClient<Channel>,
     handle: Vec<u8>,
     read_timestamp: u64,
@@ -178,6 +209,11 @@ impl KeyRangeTransaction {
     /// What its reads see: a hybrid logical timestamp with microseconds since the Unix epoch in its upper 52 bits.
     pub fn read_timestamp(&self) -> u64 {
         self.read_timestamp
+    }
+
+    /// Its id, for [`Client::outcome`](super::Client::outcome); `None` as long as it has written nothing.
+    pub fn id(&self) -> Option<&str> {
+        Some(self.transaction_id.as_str()).filter(|id| !id.is_empty())
     }
 
     /// Reads keys in the order asked for; with `for_update` waits for them and holds them until the end.
@@ -193,23 +229,30 @@ impl KeyRangeTransaction {
     }
 
     pub async fn put(&mut self, rows: &[(&[u8], &[u8])]) -> Result<()> {
-        self.client.put(put_request(&self.handle, rows)).await.map(|_| ()).map_err(|s| failed(&s))
+        let put = self.client.put(put_request(&self.handle, rows)).await.map_err(|s| failed(&s))?;
+        self.transaction_id = put.into_inner().transaction_id;
+        Ok(())
     }
 
     pub async fn delete(&mut self, keys: &[&[u8]]) -> Result<()> {
-        self.client.delete(delete_request(&self.handle, keys)).await.map(|_| ()).map_err(|s| failed(&s))
+        let deleted = self.client.delete(delete_request(&self.handle, keys)).await.map_err(|s| failed(&s))?;
+        self.transaction_id = deleted.into_inner().transaction_id;
+        Ok(())
     }
 
     /// Commits. Returns when it took effect.
     ///
     /// # Errors
-    /// [`ErrorKind::OutcomeUnknown`](super::ErrorKind::OutcomeUnknown) when the connection was lost meanwhile.
+    /// If the answer is lost, another node is asked how the transaction ended;
+    /// [`ErrorKind::OutcomeUnknown`](super::ErrorKind::OutcomeUnknown) only if none answers.
     pub async fn commit(mut self) -> Result<u64> {
         let request = v1::CommitRequest { handle: std::mem::take(&mut self.handle) };
         match self.client.commit(request).await {
             Ok(response) => Ok(response.into_inner().commit_timestamp),
             Err(status) if is_connection_loss(&status) => {
-                Err(Error::outcome_unknown("the commit", Error::connection(describe_status(&status))))
+                let lost = Error::outcome_unknown("the commit", Error::connection(describe_status(&status)));
+                let id = Some(self.transaction_id).filter(|id| !id.is_empty());
+                outcome::settle(&self.pool, lost.of_transaction(id)).await
             }
             Err(status) => Err(Error::from_status(&status)),
         }

@@ -33,14 +33,22 @@ pub struct KeyRangeService {
     answer_bytes_max: usize,
 }
 
+/// What a call came to.
+struct Done {
+    outcome: Outcome,
+    /// Of a transaction of its own.
+    committed: Timestamp,
+    /// Of a transaction with a handle that has written.
+    transaction_id: String,
+}
+
 impl KeyRangeService {
     pub fn new(kv: Arc<dyn Kv>, handles: Arc<Handles>, answer_bytes_max: usize) -> KeyRangeService {
         KeyRangeService { kv, handles, answer_bytes_max }
     }
 
-    /// Does some work in the transaction of a handle, or without one in a transaction of its own, whose commit
-    /// timestamp is returned.
-    async fn work(&self, handle: &[u8], key: &str, work: Work) -> Result<(Outcome, Timestamp), Status> {
+    /// Does some work in the transaction of a handle, or without one in a transaction of its own.
+    async fn work(&self, handle: &[u8], key: &str, work: Work) -> Result<Done, Status> {
         if handle.is_empty() {
             return self.autocommit(key, work).await;
         }
@@ -56,7 +64,10 @@ impl KeyRangeService {
         if work.is_read() || result.is_err() {
             open.transaction.reveal().await.map_err(kv_status)?;
         }
-        Ok((result.map_err(kv_status)?, Timestamp::ZERO))
+        let outcome = result.map_err(kv_status)?;
+        let first = open.guard.as_ref().and_then(Guard::first);
+        let transaction_id = first.or_else(|| open.transaction.address()).map(|address| address.to_string());
+        Ok(Done { outcome, committed: Timestamp::ZERO, transaction_id: transaction_id.unwrap_or_default() })
     }
 
     async fn open(&self, options: BeginOptions, key: &str) -> Result<Open, kv::Error> {
@@ -74,13 +85,16 @@ impl KeyRangeService {
     }
 
     /// Runs a transaction of a single call until it commits.
-    async fn autocommit(&self, key: &str, work: Work) -> Result<(Outcome, Timestamp), Status> {
+    async fn autocommit(&self, key: &str, work: Work) -> Result<Done, Status> {
         // Even a locking read changes nothing, and its lock would be gone at once.
         let mut options = BeginOptions { read_only: work.is_read(), ..BeginOptions::default() };
         for attempt in 1.. {
             let mut open = self.open(options.clone(), key).await.map_err(kv_status)?;
             let result = match work.run(&mut open, self.answer_bytes_max).await {
-                Ok(outcome) => self.commit(&mut open).await.map(|committed| (outcome, committed.timestamp)),
+                Ok(outcome) => {
+                    let committed = self.commit(&mut open).await.map(|committed| committed.timestamp);
+                    committed.map(|committed| Done { outcome, committed, transaction_id: String::new() })
+                }
                 Err(error) => {
                     open.transaction.rollback().await;
                     Err(error)
@@ -134,7 +148,7 @@ impl KeyRange for KeyRangeService {
         check_count(request.keys.len())?;
         let lock = if request.for_update && !request.handle.is_empty() { Lock::Exclusive } else { Lock::None };
         let keys = request.keys.iter().map(|bytes| key(bytes)).collect();
-        let (outcome, _) = self.work(&request.handle, "", Work::Get { keys, lock }).await?;
+        let Done { outcome, .. } = self.work(&request.handle, "", Work::Get { keys, lock }).await?;
         let values = if let Outcome::Values(values) = outcome { values } else { Vec::new() };
         let values = values.into_iter().map(|value| v1::MaybeValue { value }).collect();
         Ok(Response::new(v1::GetResponse { values }))
@@ -145,7 +159,7 @@ impl KeyRange for KeyRangeService {
         let span = span(&request.start, &request.end);
         let rows_max = if request.limit == 0 { ROWS_MAX } else { ROWS_MAX.min(request.limit as usize) };
         let options = ScanOptions { rows_max, reverse: request.reverse, ..ScanOptions::default() };
-        let (outcome, _) = self.work(&request.handle, "", Work::Scan { span, options }).await?;
+        let Done { outcome, .. } = self.work(&request.handle, "", Work::Scan { span, options }).await?;
         let page = if let Outcome::Page(page) = outcome { page } else { ScanPage::default() };
         Ok(Response::new(scan_response(page)))
     }
@@ -154,16 +168,18 @@ impl KeyRange for KeyRangeService {
         let request = request.into_inner();
         check_count(request.rows.len())?;
         let rows = request.rows.into_iter().map(|row| (key(&row.key), Some(row.value))).collect();
-        let (_, committed) = self.work(&request.handle, &request.idempotency_key, Work::Write(rows)).await?;
-        Ok(Response::new(v1::PutResponse { commit_timestamp: committed.0 }))
+        let done = self.work(&request.handle, &request.idempotency_key, Work::Write(rows)).await?;
+        let Done { committed, transaction_id, .. } = done;
+        Ok(Response::new(v1::PutResponse { commit_timestamp: committed.0, transaction_id }))
     }
 
     async fn delete(&self, request: Request<v1::DeleteRequest>) -> Result<Response<v1::DeleteResponse>, Status> {
         let request = request.into_inner();
         check_count(request.keys.len())?;
         let rows = request.keys.iter().map(|bytes| (key(bytes), None)).collect();
-        let (_, committed) = self.work(&request.handle, &request.idempotency_key, Work::Write(rows)).await?;
-        Ok(Response::new(v1::DeleteResponse { commit_timestamp: committed.0 }))
+        let done = self.work(&request.handle, &request.idempotency_key, Work::Write(rows)).await?;
+        let Done { committed, transaction_id, .. } = done;
+        Ok(Response::new(v1::DeleteResponse { commit_timestamp: committed.0, transaction_id }))
     }
 
     async fn commit(&self, request: Request<v1::CommitRequest>) -> Result<Response<v1::CommitResponse>, Status> {

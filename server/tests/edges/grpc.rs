@@ -175,6 +175,19 @@ async fn keys_can_be_written_read_and_scanned() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_over_keys_tells_its_id_before_its_commit() {
+    let node = Node::start().await;
+    let db = node.client().await;
+    let mut transaction = db.key_range().begin(TransactionOptions::default()).await.unwrap();
+    transaction.get(&[b"a"], false).await.unwrap();
+    assert_eq!(transaction.id(), None);
+    transaction.put(&[(b"a", b"1")]).await.unwrap();
+    let first = transaction.id().unwrap().to_string();
+    transaction.delete(&[b"b"]).await.unwrap();
+    assert_eq!(transaction.id(), Some(first.as_str()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_that_is_not_used_expires() {
     let limits = HandleLimits { open_max: 2, idle_max: Duration::from_millis(80) };
     let node = Node::with_handle_limits(limits).await;
