@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_tests::scenario::{draw, run};
+use cluster_tests::scenario::{draw, draw_untrusted, run};
 use cluster_tests::sim::{Options, World};
 use cluster_tests::workload::Work;
 use cluster_tests::workload::keyed::Keyed;
@@ -17,6 +17,12 @@ const SECOND: u64 = 1_000_000_000;
 #[test]
 fn nodes_3_do_keyed_work_once_under_faults() {
     seeds::run(Work::Keyed, 3, 39, draw, "idempotency nodes_3");
+}
+
+/// A clock that is years ahead makes no key an old one.
+#[test]
+fn nodes_3_with_clocks_untrusted_do_keyed_work_once() {
+    seeds::run(Work::Keyed, 3, 12, draw_untrusted, "idempotency nodes_3_with_clocks_untrusted");
 }
 
 #[test]
