@@ -4,7 +4,7 @@ use std::fmt;
 
 use minicbor::{Decode, Encode};
 
-use crate::{Epoch, Key, NodeId, RangeId, ReplicaId, Span};
+use crate::{Epoch, Key, Locality, NodeId, RangeId, ReplicaId, Span};
 
 /// A node as the others know it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -17,6 +17,49 @@ pub struct NodeDescriptor {
     /// Identifies the running kernel: nodes with the same one share a clock.
     #[n(2)]
     pub boot_id: String,
+    /// The failure domains that it belongs to.
+    #[n(3)]
+    #[cbor(default)]
+    pub locality: Locality,
+}
+
+/// What a replica counts for in its range's quorums.
+///
+/// ```text
+///   (added) ──▶ Learner ──▶ Incoming ──▶ Voter ──▶ Outgoing ──▶ (removed)
+///                  │                                   ▲
+///                  ▼                                   │  the two in the middle are one joint step
+///              (removed)                    Incoming ──┴── Outgoing
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum ReplicaRole {
+    #[default]
+    #[n(0)]
+    Voter,
+    /// Receives everything and counts for nothing, until it has caught up and becomes a voter.
+    #[n(1)]
+    Learner,
+    /// Receives everything and counts for nothing, for good: it serves reads in its region.
+    #[n(2)]
+    NonVoter,
+    /// In a joint configuration: a voter of the new majority alone.
+    #[n(3)]
+    Incoming,
+    /// In a joint configuration: a voter of the old majority alone.
+    #[n(4)]
+    Outgoing,
+}
+
+impl ReplicaRole {
+    /// Whether it counts for some majority.
+    pub fn votes(self) -> bool {
+        !matches!(self, ReplicaRole::Learner | ReplicaRole::NonVoter)
+    }
+
+    /// Whether it belongs to a joint configuration.
+    pub fn is_joint(self) -> bool {
+        matches!(self, ReplicaRole::Incoming | ReplicaRole::Outgoing)
+    }
 }
 
 /// One replica of a range.
@@ -26,6 +69,15 @@ pub struct ReplicaDescriptor {
     pub node: NodeId,
     #[n(1)]
     pub id: ReplicaId,
+    #[n(2)]
+    #[cbor(default)]
+    pub role: ReplicaRole,
+}
+
+impl ReplicaDescriptor {
+    pub fn voter(node: NodeId, id: ReplicaId) -> ReplicaDescriptor {
+        ReplicaDescriptor { node, id, role: ReplicaRole::Voter }
+    }
 }
 
 /// A range's bounds and members. Every change raises the epoch.
@@ -41,6 +93,10 @@ pub struct RangeDescriptor {
     pub replicas: Vec<ReplicaDescriptor>,
     #[n(4)]
     pub epoch: Epoch,
+    /// The id of the next replica to be added. Ids are never used twice in a range: a lower one that is not in `replicas` is gone for good.
+    #[n(5)]
+    #[cbor(default)]
+    pub next_replica: ReplicaId,
 }
 
 impl RangeDescriptor {
@@ -50,6 +106,31 @@ impl RangeDescriptor {
 
     pub fn contains(&self, key: &Key) -> bool {
         self.start <= *key && *key < self.end
+    }
+
+    /// A range with these replicas.
+    pub fn new(id: RangeId, span: Span, epoch: Epoch, replicas: Vec<ReplicaDescriptor>) -> RangeDescriptor {
+        let next_replica = ReplicaId(replicas.iter().map(|r| r.id.0 + 1).max().unwrap_or(1));
+        RangeDescriptor { id, start: span.start, end: span.end, replicas, epoch, next_replica }
+    }
+
+    pub fn replica(&self, id: ReplicaId) -> Option<ReplicaDescriptor> {
+        self.replicas.iter().find(|r| r.id == id).copied()
+    }
+
+    /// Whether a replica was removed, as far as this descriptor knows.
+    pub fn has_removed(&self, id: ReplicaId) -> bool {
+        id < self.next_replica && self.replica(id).is_none()
+    }
+
+    /// Whether two majorities decide, as a change of members is under way.
+    pub fn is_joint(&self) -> bool {
+        self.replicas.iter().any(|r| r.role.is_joint())
+    }
+
+    /// The replicas that count for some majority.
+    pub fn voters(&self) -> impl Iterator<Item = &ReplicaDescriptor> {
+        self.replicas.iter().filter(|r| r.role.votes())
     }
 
     /// The replica that a node holds, if it holds one.

@@ -16,6 +16,7 @@ pub mod key;
 pub mod keyspace;
 pub mod codec;
 pub mod datum;
+pub mod locality;
 pub mod descriptor;
 pub mod transaction;
 pub mod request;
@@ -23,7 +24,8 @@ pub mod message;
 pub mod v1;
 
 pub use datum::{DataType, Datum, InputError};
-pub use descriptor::{NodeDescriptor, RangeDescriptor, ReplicaDescriptor};
+pub use descriptor::{NodeDescriptor, RangeDescriptor, ReplicaDescriptor, ReplicaRole};
 pub use id::{ClusterId, Epoch, NodeId, RangeId, ReplicaId, TxnId};
 pub use key::{Key, Span, Value};
+pub use locality::Locality;
 pub use timestamp::Timestamp;

@@ -68,13 +68,8 @@ mod tests {
     use proto::{Epoch, RangeId};
 
     fn range(id: u64, start: &str, end: &str, epoch: u64) -> RangeDescriptor {
-        RangeDescriptor {
-            id: RangeId(id),
-            start: Key::from(start),
-            end: Key::from(end),
-            replicas: Vec::new(),
-            epoch: Epoch(epoch),
-        }
+        let span = Span { start: Key::from(start), end: Key::from(end) };
+        RangeDescriptor::new(RangeId(id), span, Epoch(epoch), Vec::new())
     }
 
     #[test]
@@ -94,10 +89,8 @@ mod tests {
         fn descriptors_never_overlap(inserts in prop::collection::vec((0u8..20, 1u8..20, 1u64..6), 1..40)) {
             let mut map = RangeMap::default();
             for (n, (start, len, epoch)) in inserts.into_iter().enumerate() {
-                let descriptor = RangeDescriptor {
-                    id: RangeId(n as u64), start: Key(vec![start]), end: Key(vec![start + len]),
-                    replicas: Vec::new(), epoch: Epoch(epoch),
-                };
+                let span = Span { start: Key(vec![start]), end: Key(vec![start + len]) };
+                let descriptor = RangeDescriptor::new(RangeId(n as u64), span, Epoch(epoch), Vec::new());
                 map.insert(descriptor);
                 let all: Vec<_> = map.iter().collect();
                 for pair in all.windows(2) {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use proto::{ClusterId, NodeDescriptor, NodeId};
+use proto::{ClusterId, Locality, NodeDescriptor, NodeId};
 use server::config::Knobs;
 use server::kv::{Db, DbConfig};
 use server::raft::LogFrame;
@@ -131,7 +131,12 @@ impl Node {
         let nodes = options
             .ids()
             .into_iter()
-            .map(|id| NodeDescriptor { id, address: format!("sim:{}", id.0), boot_id: "sim".into() })
+            .map(|id| NodeDescriptor {
+                id,
+                address: format!("sim:{}", id.0),
+                boot_id: "sim".into(),
+                locality: Locality::default(),
+            })
             .collect();
         let db = Db::new(DbConfig {
             env: env.clone(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 use proto::v1::PeerRequest;
 use proto::v1::peer_client::PeerClient;
-use proto::{ClusterId, NodeDescriptor, NodeId, codec};
+use proto::{ClusterId, Locality, NodeDescriptor, NodeId, codec};
 use tokio::sync::{Mutex, watch};
 use tonic::async_trait;
 
@@ -124,6 +124,7 @@ impl Bootstrap {
                         id: NodeId(id),
                         address: address.clone(),
                         boot_id: boot_id.clone(),
+                        locality: Locality::default(),
                     })
                     .collect();
                 let replicas =

@@ -260,7 +260,7 @@ impl Replica {
     pub fn meet(&mut self, node: NodeId, id: ReplicaId) {
         let descriptor = &mut self.state.descriptor;
         if descriptor.epoch == UNKNOWN_EPOCH && !descriptor.replicas.iter().any(|r| r.id == id) {
-            descriptor.replicas.push(ReplicaDescriptor { node, id });
+            descriptor.replicas.push(ReplicaDescriptor::voter(node, id));
         }
     }
 

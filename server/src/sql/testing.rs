@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use proto::transaction::{TxnAddress, TxnOutcome};
 use proto::{Epoch, Key, NodeDescriptor, NodeId, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, Span};
-use proto::{Timestamp, TxnId, Value};
+use proto::{Locality, Timestamp, TxnId, Value};
 
 use crate::kv::{
     BeginOptions, ClockInfo, CommitTimings, Committed, Conflict, Error, Isolation, Kv, Lock, NodeInfo, RangeInfo,
@@ -133,15 +133,14 @@ impl Kv for MemoryKv {
         let shared = self.shared();
         let bounds: Vec<Key> =
             std::iter::once(Key::MIN).chain(shared.splits.iter().cloned()).chain([Key::max()]).collect();
-        let replica = ReplicaDescriptor { node: NodeId(1), id: ReplicaId(1) };
+        let replica = ReplicaDescriptor::voter(NodeId(1), ReplicaId(1));
         let info = |(i, pair): (usize, &[Key])| RangeInfo {
-            descriptor: RangeDescriptor {
-                id: RangeId(u64::try_from(i).unwrap_or(0) + 1),
-                start: pair[0].clone(),
-                end: pair[1].clone(),
-                replicas: vec![replica],
-                epoch: Epoch(1),
-            },
+            descriptor: RangeDescriptor::new(
+                RangeId(u64::try_from(i).unwrap_or(0) + 1),
+                Span { start: pair[0].clone(), end: pair[1].clone() },
+                Epoch(1),
+                vec![replica],
+            ),
             leader: Some(NodeId(1)),
         };
         Ok(bounds.windows(2).enumerate().map(info).filter(|r| r.descriptor.span().overlaps(span)).collect())
@@ -158,7 +157,8 @@ impl Kv for MemoryKv {
 
     fn nodes(&self) -> Vec<NodeInfo> {
         let address = "127.0.0.1:7001".to_string();
-        let descriptor = NodeDescriptor { id: NodeId(1), address, boot_id: "test".to_string() };
+        let descriptor =
+            NodeDescriptor { id: NodeId(1), address, boot_id: "test".to_string(), locality: Locality::default() };
         vec![NodeInfo { descriptor, live: true }]
     }
 

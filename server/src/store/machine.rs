@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proto::message::{Body, Envelope, RaftMessage};
 use proto::request::{RangeRequest, Refusal, Response};
-use proto::{ClusterId, Key, NodeId, RangeDescriptor, RangeId, ReplicaDescriptor, Timestamp};
+use proto::{ClusterId, Key, NodeId, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, Timestamp};
 use txn::engine::Engine;
 
 use super::event::{Effect, Event};
@@ -221,10 +221,11 @@ impl Store {
             start: message.start.clone(),
             end: message.start.clone(),
             replicas: vec![
-                ReplicaDescriptor { node: from, id: message.from },
-                ReplicaDescriptor { node: self.config.node, id: message.to },
+                ReplicaDescriptor::voter(from, message.from),
+                ReplicaDescriptor::voter(self.config.node, message.to),
             ],
             epoch: UNKNOWN_EPOCH,
+            next_replica: ReplicaId::default(),
         };
         let state = RangeState { descriptor, read_floor: Timestamp::ZERO, receipt_floor: Timestamp::ZERO };
         let log = self.orphans.remove(&message.range).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::{Key, NodeId, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, Timestamp, codec, keyspace};
+use proto::{Key, NodeId, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, Span, Timestamp, codec, keyspace};
 use txn::WriteBatch;
 use txn::engine::{Engine, EngineError};
 use txn::mvcc;
@@ -30,9 +30,9 @@ pub fn meta_key(start: &Key) -> Key {
 /// The ranges of a new cluster, replicated on these nodes.
 pub fn initial_ranges(nodes: &[NodeId]) -> Vec<RangeDescriptor> {
     let replicas: Vec<ReplicaDescriptor> =
-        nodes.iter().zip(1..).map(|(node, id)| ReplicaDescriptor { node: *node, id: ReplicaId(id) }).collect();
+        nodes.iter().zip(1..).map(|(node, id)| ReplicaDescriptor::voter(*node, ReplicaId(id))).collect();
     let boundary = keyspace::start_of(keyspace::CATALOG);
-    let range = |id, start, end| RangeDescriptor { id, start, end, replicas: replicas.clone(), epoch: proto::Epoch(1) };
+    let range = |id, start, end| RangeDescriptor::new(id, Span { start, end }, proto::Epoch(1), replicas.clone());
     vec![range(META_RANGE, Key::MIN, boundary.clone()), range(FIRST_RANGE, boundary, Key::max())]
 }
 

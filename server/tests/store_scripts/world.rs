@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proto::message::{Body, Envelope};
 use proto::request::RangeRequest;
-use proto::{ClusterId, Epoch, Key, NodeId, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, Timestamp};
+use proto::{ClusterId, Epoch, Key, NodeId, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, Span, Timestamp};
 use server::config::Knobs;
 use server::env::Clock;
 use server::raft::{LogFrame, RecoveredLog};
@@ -72,8 +72,8 @@ fn knobs() -> Knobs {
 impl Default for World {
     fn default() -> Self {
         let ids: Vec<NodeId> = (1..=3).map(NodeId).collect();
-        let replicas = ids.iter().map(|id| ReplicaDescriptor { node: *id, id: ReplicaId(id.0) }).collect();
-        let first = RangeDescriptor { id: RangeId(1), start: Key::MIN, end: Key::max(), replicas, epoch: Epoch(1) };
+        let replicas = ids.iter().map(|id| ReplicaDescriptor::voter(*id, ReplicaId(id.0))).collect();
+        let first = RangeDescriptor::new(RangeId(1), Span { start: Key::MIN, end: Key::max() }, Epoch(1), replicas);
         let mut world = World {
             time: Time::default(),
             knobs: Arc::new(knobs()),
