@@ -57,7 +57,7 @@ fn converge(cluster: &mut Cluster, rounds_max: usize) -> usize {
         if cluster.round(usize::MAX, Duration::from_secs(5)).operations.is_empty() {
             // What had to rest may move now.
             cluster.pass(cluster.picture.settings.rest);
-            if cluster.plan(usize::MAX).operations.is_empty() {
+            if cluster.round(usize::MAX, Duration::from_secs(5)).operations.is_empty() {
                 return round;
             }
         }
@@ -159,4 +159,21 @@ fn a_planner_that_forgets_everything_finds_its_way() {
             break;
         }
     }
+}
+
+#[test]
+fn twenty_thousand_ranges_are_planned_quickly() {
+    let mut cluster = settled(50, 20_000);
+    let mut time = |what: &str, cluster: &Cluster| {
+        let before = std::time::Instant::now();
+        let plan = cluster.plan(usize::MAX);
+        println!("{what}: {} operations in {:?}", plan.operations.len(), before.elapsed());
+    };
+    time("at rest", &cluster);
+    cluster.picture.nodes.get_mut(&NodeId(17)).unwrap().status = NodeStatus::Dead { since: Duration::ZERO };
+    cluster.pass(Duration::from_secs(1));
+    time("a node lost", &cluster);
+    cluster.picture.nodes.get_mut(&NodeId(17)).unwrap().status = NodeStatus::Live;
+    cluster.picture.nodes.extend((51..=60).map(|id| (NodeId(id), node(id))));
+    time("ten nodes added", &cluster);
 }

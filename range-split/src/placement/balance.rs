@@ -4,7 +4,7 @@
 //! the other only if
 //!
 //! 1. they differ by more than a *band*: the margin, as a part of the mean, while the measure is at rest; half of that once balancing has
-//!    begun, until no pair differs by more. So noise of a few percent around a balanced state moves nothing;
+//!    begun, until no pair differs by more, or nothing that could move is merely resting. So noise of a few percent around a balanced state moves nothing;
 //! 2. what moves is at most half the difference: the one does not become what the other was. So each move lessens the sum of squares,
 //!    and balancing ends;
 //! 3. nothing above it in order becomes worse: rules and failure domains for bytes, leader preferences for load, and for the number of leaders
@@ -57,6 +57,12 @@ fn remember(writer: &mut Writer<'_, '_>, measure: Measure, active: bool) {
     let _ = if active { balancing.insert(measure) } else { balancing.remove(&measure) };
 }
 
+/// The least and the greatest of some amounts.
+fn extremes(amounts: impl Iterator<Item = u64>) -> (u64, u64) {
+    let span = amounts.fold((u64::MAX, 0), |(least, most): (u64, u64), n| (least.min(n), most.max(n)));
+    (span.0.min(span.1), span.1)
+}
+
 /// How far two nodes are from the mean, in thousandths of it.
 fn distances(from: u64, to: u64, mean: u64) -> (u64, u64) {
     (permille(from.saturating_sub(mean), mean), permille(mean.saturating_sub(to), mean))
@@ -103,7 +109,10 @@ impl<'r, 'a> Bytes<'r, 'a> {
             }
             let (found, waits) = self.find(writer, band);
             under_way |= waits || found.is_some();
-            let Some((from, to, n)) = found else { break };
+            let Some((from, to, n)) = found else {
+                under_way |= self.differs(writer, band) && !writer.ledger.memory.moved.is_empty();
+                break;
+            };
             self.move_replica(writer, from, to, n);
         }
         remember(writer, Measure::Bytes, under_way);
@@ -118,6 +127,12 @@ impl<'r, 'a> Bytes<'r, 'a> {
         range.voters.iter().for_each(|voter| self.holdings[*voter].retain(|other| *other != n));
         writer.ledger.memory.moved.insert(range.id, writer.ledger.picture.now);
         writer.add_learner(range, to, Some(from), reason);
+    }
+
+    /// Whether some pair of nodes differs by more than the band.
+    fn differs(&self, writer: &Writer<'_, '_>, band: u64) -> bool {
+        let (least, most) = extremes(writer.ledger.nodes.iter().filter(|n| n.may_receive).map(|n| n.fill()));
+        most - least > band
     }
 
     /// The next replica to move, with its source and target; and whether a pair that differs has to wait.
@@ -216,11 +231,21 @@ impl<'r, 'a> Leaders<'r, 'a> {
                 active = true;
                 break;
             }
-            let Some((from, to, n)) = self.find(writer, band) else { break };
+            let Some((from, to, n)) = self.find(writer, band) else {
+                active |= self.differs(writer, band) && !writer.ledger.memory.moved.is_empty();
+                break;
+            };
             active = true;
             self.transfer(writer, from, to, n);
         }
         remember(writer, self.measure, active);
+    }
+
+    /// Whether some pair of nodes differs by more than the band.
+    fn differs(&self, writer: &Writer<'_, '_>, band: u64) -> bool {
+        let able = (0..self.led.len()).filter(|place| writer.ledger.nodes[*place].may_lead);
+        let (least, most) = extremes(able.map(|place| self.amount(writer, place)));
+        most - least > band
     }
 
     fn transfer(&mut self, writer: &mut Writer<'_, '_>, from: Place, to: Place, n: usize) {
@@ -248,7 +273,7 @@ impl<'r, 'a> Leaders<'r, 'a> {
         let least = order.first()?.0;
         for (most, from) in order.iter().rev().copied().take_while(|(most, _)| most - least > band) {
             let best = self.led[from].iter().filter_map(|n| self.goal(writer, *n, from, most, band));
-            // What moves the most, to whoever has least.
+            // To whoever has least.
             if let Some((_, to, n)) = best.min_by_key(|(rank, _, n)| (*rank, *n)) {
                 return Some((from, to, n));
             }
@@ -280,7 +305,9 @@ impl<'r, 'a> Leaders<'r, 'a> {
                 && self.keeps_load(writer, range, from, *to)
         };
         let to = range.voters.iter().copied().filter(better).min_by_key(|to| (self.amount(writer, *to), *to))?;
-        Some(((self.amount(writer, to), u64::MAX - moved), to, n))
+        // For the load, what moves most of it; for the number, what moves least.
+        let rank = if self.measure == Measure::Load { u64::MAX - moved } else { range.range.load };
+        Some(((self.amount(writer, to), rank), to, n))
     }
 
     /// Whether a move for the number of leaders leaves both nodes' loads near the mean.
@@ -288,9 +315,11 @@ impl<'r, 'a> Leaders<'r, 'a> {
         let settings = &writer.ledger.picture.settings;
         let part = u128::from(self.mean_load) * u128::from(settings.load_margin) / 4000;
         let slack = u64::try_from(part).unwrap_or(u64::MAX).max(settings.load_floor / 4);
+        // At rest the slack is narrower, so that noise does not let through what had to stop before.
+        let slack = if writer.ledger.memory.balancing.contains(&self.measure) { slack } else { slack / 2 };
         let (moved, nodes) = (range.range.load, &writer.ledger.nodes);
         let low = nodes[from].load.saturating_sub(moved).saturating_add(slack) >= self.mean_load;
         let high = nodes[to].load + moved <= self.mean_load + slack;
-        self.measure == Measure::Load || (low && high) || moved == 0
+        self.measure == Measure::Load || (low && high)
     }
 }

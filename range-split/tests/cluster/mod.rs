@@ -3,6 +3,8 @@
 //! Each operation is checked as it is carried out: nothing that a real range would refuse passes, and no range is left with fewer
 //! voters than it could have kept.
 
+#![allow(dead_code)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -22,7 +24,6 @@ pub struct Cluster {
 }
 
 /// A range with voters on these nodes, the first of which leads.
-#[allow(dead_code)]
 pub fn range(id: u64, voters: &[u64], bytes: u64, load: u64) -> Range {
     let key = |n: u64| Key(n.to_be_bytes().to_vec());
     let span = Span { start: key(id), end: key(id + 1) };
@@ -68,8 +69,8 @@ impl Cluster {
                 range.leader = able.first().copied().filter(|_| able.len() > voters / 2);
             }
             if range.leader.is_some() && !self.frozen {
-                let members = range.descriptor.replicas.iter().filter(|r| live(&r.node));
-                members.for_each(|r| drop(range.progress.insert(r.node, Progress::CaughtUp)));
+                let members = range.descriptor.replicas.iter().map(|r| r.node).filter(live);
+                range.progress.extend(members.map(|node| (node, Progress::CaughtUp)));
             }
         }
     }
