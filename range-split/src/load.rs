@@ -231,7 +231,7 @@ mod tests {
         feed(&mut sampler, 0, 40, 500, &limits);
         let rate = sampler.rate(Duration::from_secs(40), &limits);
         assert!((480..=500).contains(&rate), "{rate}");
-        assert_eq!(sampler.rate(Duration::from_secs(60), &limits), 0);
+        assert!(sampler.rate(Duration::from_secs(60), &limits) < 30, "but for the last slot's part");
         assert!(sampler.hot.is_none(), "a cold range keeps no samples");
     }
 

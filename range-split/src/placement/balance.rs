@@ -10,14 +10,14 @@
 //! 3. nothing above it in order becomes worse: rules and failure domains for bytes, leader preferences for load, and for the number of leaders
 //!    the load as well.
 //!
-//! A node is not both source and target within a plan, counting what is on its way. A range that was moved rests for a while. While replicas are on their way for repair, bytes are not balanced: a lost
+//! A node is not both source and target within a plan, counting what is on its way. A replica that was moved rests for a while, and so does a leader. While replicas are on their way for repair, bytes are not balanced: a lost
 //! node's replicas go to the emptiest nodes anyway.
 //!
 //! Comparing pairs and not each with the mean makes the rule right for uneven clusters too: where one zone has fewer nodes than the others, its nodes are the
 //! fullest for good, and no pair of nodes that could exchange anything differs.
 
 use super::ledger::{Place, RangeEntry, scaled};
-use super::memory::Measure;
+use super::memory::{Measure, Memory};
 use super::operation::Reason;
 use super::picture::Progress;
 use super::plan::Writer;
@@ -25,15 +25,17 @@ use crate::show::permille;
 
 /// Balances, as far as limits allow.
 pub fn balance(writer: &mut Writer<'_, '_>, ranges: &[RangeEntry<'_>], calm: &[usize], repairing: bool) {
-    let mut calm: Vec<usize> = calm.iter().copied().filter(|n| writer.may_rest(&ranges[*n])).collect();
+    let mut calm: Vec<usize> = calm.iter().copied().filter(|n| writer.is_sound(&ranges[*n])).collect();
     if !repairing {
-        Bytes::new(writer, ranges, &calm).balance(writer);
+        let moved = &writer.ledger.memory.moved;
+        let rested: Vec<usize> = calm.iter().copied().filter(|n| !moved.contains_key(&ranges[*n].id)).collect();
+        Bytes::new(writer, ranges, &rested).balance(writer);
     }
-    let moving = &writer.ledger.memory.moves;
-    calm.retain(|n| !moving.contains_key(&ranges[*n].id));
+    let Memory { moves, led, .. } = &writer.ledger.memory;
+    calm.retain(|n| !moves.contains_key(&ranges[*n].id) && !led.contains_key(&ranges[*n].id));
     Leaders::new(Measure::Load, writer, ranges, &calm).balance(writer);
-    let moved = &writer.ledger.memory.moved;
-    calm.retain(|n| !moved.contains_key(&ranges[*n].id));
+    let led = &writer.ledger.memory.led;
+    calm.retain(|n| !led.contains_key(&ranges[*n].id));
     Leaders::new(Measure::Leaders, writer, ranges, &calm).balance(writer);
 }
 
@@ -232,7 +234,7 @@ impl<'r, 'a> Leaders<'r, 'a> {
                 break;
             }
             let Some((from, to, n)) = self.find(writer, band) else {
-                active |= self.differs(writer, band) && !writer.ledger.memory.moved.is_empty();
+                active |= self.differs(writer, band) && !writer.ledger.memory.led.is_empty();
                 break;
             };
             active = true;
@@ -259,7 +261,7 @@ impl<'r, 'a> Leaders<'r, 'a> {
         };
         self.led[from].retain(|other| *other != n);
         let range = &self.ranges[n];
-        writer.ledger.memory.moved.insert(range.id, writer.ledger.picture.now);
+        writer.ledger.memory.led.insert(range.id, writer.ledger.picture.now);
         writer.write(range, super::operation::Change::TransferLeader { to: target }, reason);
         writer.lead(range, to);
     }

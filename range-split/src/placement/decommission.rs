@@ -77,11 +77,6 @@ fn obstacles(ledger: &Ledger<'_>, range: &RangeEntry<'_>, node: NodeId) -> Vec<R
         found.push(RefusalReason::QuorumLost { gone, voters: range.voters.len() });
     }
     let votes = range.range.descriptor.replica_on(node).is_some_and(|r| r.role != ReplicaRole::NonVoter);
-    if votes && places.len() < want {
-        let nodes = ledger.nodes.iter().filter(|n| !n.is_gone).count();
-        let replicas = range.wanted(ledger.picture);
-        found.push(RefusalReason::Irreplaceable { node, leaving: true, nodes, replicas });
-    }
     for constraint in &range.range.rules.constraints {
         let matches = |v: &&usize| ledger.nodes[**v].node.is_some_and(|n| constraint.matches(&n.locality));
         let count = |places: &[usize]| places.iter().filter(matches).count();
@@ -93,6 +88,11 @@ fn obstacles(ledger: &Ledger<'_>, range: &RangeEntry<'_>, node: NodeId) -> Vec<R
         if count(&places) < wanted {
             found.push(RefusalReason::NoMatch { constraint: constraint.clone() });
         }
+    }
+    if votes && places.len() < want && found.is_empty() {
+        let nodes = ledger.nodes.iter().filter(|n| !n.is_gone).count();
+        let replicas = range.wanted(ledger.picture);
+        found.push(RefusalReason::Irreplaceable { node, leaving: true, nodes, replicas });
     }
     found
 }

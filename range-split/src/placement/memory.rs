@@ -13,8 +13,10 @@ use super::picture::Picture;
 pub struct Memory {
     /// What learners were added for.
     pub moves: BTreeMap<RangeId, Move>,
-    /// When a range was last moved for balance.
+    /// When a replica of a range was last moved for balance.
     pub moved: BTreeMap<RangeId, Duration>,
+    /// When the leader of a range was last moved for balance.
+    pub led: BTreeMap<RangeId, Duration>,
     /// When a range's change failed.
     pub failed: BTreeMap<RangeId, Duration>,
     /// What is being balanced: what has begun goes on to half the margin that it began at.
@@ -55,6 +57,7 @@ impl Memory {
             known.is_some_and(|r| r.in_flight || r.descriptor.replica_on(made.add).is_some_and(|r| !r.role.votes()))
         });
         memory.moved.retain(|_, at| now.saturating_sub(*at) < settings.rest);
+        memory.led.retain(|_, at| now.saturating_sub(*at) < settings.rest);
         memory.failed.retain(|_, at| now.saturating_sub(*at) < settings.retry_after);
         memory
     }

@@ -193,7 +193,7 @@ impl fmt::Display for Reason {
                 write!(f, "the learner on {node} has not caught up for {}", show::duration(*waited))
             }
             Reason::LearnerUnneeded { node } => write!(f, "the learner on {node} improves nothing any more"),
-            Reason::Better { add, remove } => write!(f, "{add} has caught up, and is no worse a place than {remove}"),
+            Reason::Better { add, remove } => write!(f, "{add} has caught up, and is a better place than {remove}"),
             Reason::FewReplicas { have, want } => write!(f, "{have} of {want} voters"),
             Reason::Gone { node, silent: Some(silent) } => {
                 write!(f, "{node} has been gone for {}", show::duration(*silent))

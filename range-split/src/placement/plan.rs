@@ -24,17 +24,19 @@ pub struct Plan {
 /// Refusals, put together by their reasons.
 #[derive(Default)]
 pub struct Refusals {
-    reasons: BTreeMap<RefusalReason, (usize, Option<RangeId>)>,
+    /// How many ranges a reason concerns, the first of them, and the last.
+    reasons: BTreeMap<RefusalReason, (usize, Option<RangeId>, Option<RangeId>)>,
 }
 
 impl Refusals {
     pub fn add(&mut self, reason: RefusalReason, range: Option<RangeId>) {
-        let (count, _) = self.reasons.entry(reason).or_insert((0, range));
-        *count += 1;
+        let (count, _, last) = self.reasons.entry(reason).or_insert((0, range, None));
+        *count += usize::from(range.is_none() || *last != range);
+        *last = range;
     }
 
     pub fn into_vec(self) -> Vec<Refusal> {
-        let refusal = |(reason, (ranges, example))| Refusal { reason, ranges, example };
+        let refusal = |(reason, (ranges, example, _))| Refusal { reason, ranges, example };
         self.reasons.into_iter().map(refusal).collect()
     }
 }
@@ -99,6 +101,7 @@ impl Writer<'_, '_> {
         match wish {
             Wish::Wait => false,
             Wish::Now(change, reason) => {
+                let change = self.with_best_leader(range, change);
                 if class != Class::Prefer || self.transfers() < self.ledger.picture.settings.transfers_max {
                     self.write(range, change, reason);
                     self.follow(range, change);
@@ -124,6 +127,14 @@ impl Writer<'_, '_> {
                 }
                 true
             }
+        }
+    }
+
+    /// A handover to whoever leads least by now: what was planned before counts.
+    fn with_best_leader(&self, range: &RangeEntry<'_>, change: Change) -> Change {
+        match (change, self.ledger.best_leader(range, None)) {
+            (Change::TransferLeader { .. }, Some(to)) => Change::TransferLeader { to: self.ledger.nodes[to].id },
+            _ => change,
         }
     }
 
@@ -174,11 +185,10 @@ impl Writer<'_, '_> {
         self.ledger.memory.moves.insert(range.id, going);
     }
 
-    /// Whether a range may be moved for balance: whole, live, caught up, and not moved of late.
-    pub fn may_rest(&self, range: &RangeEntry<'_>) -> bool {
-        let rested = !self.ledger.memory.moved.contains_key(&range.id);
+    /// Whether a range may be moved for balance: whole, live, caught up.
+    pub fn is_sound(&self, range: &RangeEntry<'_>) -> bool {
         let all_ready = range.voters.iter().all(|v| self.ledger.is_ready(range, *v));
         let sound = range.range.descriptor.replicas.iter().all(|r| range.progress(r.node) == Progress::CaughtUp);
-        rested && all_ready && sound && range.leader.is_some()
+        all_ready && sound && range.leader.is_some()
     }
 }

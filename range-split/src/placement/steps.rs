@@ -152,7 +152,8 @@ impl Diagnosis<'_, '_> {
         }
         let want = range.wanted(self.ledger.picture);
         let lost = range.voters.iter().any(|v| self.ledger.nodes[*v].is_gone);
-        if range.voters.len() < want && !lost {
+        let to_replace = going.remove.is_some_and(|node| range.voters.contains(&self.ledger.place(node)));
+        if range.voters.len() < want && !lost && !to_replace {
             return self.promote(range, place, Reason::FewReplicas { have: range.voters.len(), want });
         }
         self.replace(range, place, &going)
@@ -175,7 +176,7 @@ impl Diagnosis<'_, '_> {
         let Some(victim) = intended.or_else(|| self.ledger.worst_voter(range, Some(add))) else { return drop };
         let after = range.voters_with(Some(victim), add);
         let (score, now) = (self.ledger.score(range.rule, &after), self.ledger.score(range.rule, &range.voters));
-        let fuller = self.ledger.nodes[victim].fill() >= self.ledger.nodes[add].fill();
+        let fuller = self.ledger.nodes[victim].fill() > self.ledger.nodes[add].fill();
         let surplus = range.voters.len() > range.wanted(self.ledger.picture);
         let fair = score == now && !surplus && (intended.is_some() || fuller);
         if !(urgent(&victim) || score < now || fair) {

@@ -103,32 +103,33 @@ fn split_by_load(now: Duration, range: &RangeFacts<'_>, limits: &SplitLimits) ->
             let (rate, rate_max) = (range.load.rate(now, limits), limits.rate_max);
             Split::At { key: key.clone(), reason: SplitReason::Load { rate, rate_max, busier_permille } }
         }
-        best => Split::Refused(why_none_helps(finding, best, limits)),
+        best => Split::Refused(why_none_helps(range.span, finding, best, limits)),
     }
 }
 
 /// Reads the shape of a load from candidates none of which balances it.
-fn why_none_helps(finding: &[Candidate], best: Option<(u64, &Key)>, limits: &SplitLimits) -> SplitRefusal {
+fn why_none_helps(span: &Span, finding: &[Candidate], best: Option<(u64, &Key)>, limits: &SplitLimits) -> SplitRefusal {
     let row_permille = |c: &Candidate| show::permille(c.row, c.total());
     let hottest = finding.iter().map(|c| (row_permille(c), &c.key)).max();
     // Two rows of a third each could be parted; from a half on one row alone keeps its half busy.
     if let Some((permille, row)) = hottest.filter(|(permille, _)| *permille >= 500) {
         return SplitRefusal::OneHotRow { row: row.clone(), permille };
     }
-    let sum = |part: fn(&Candidate) -> u64| finding.iter().map(part).fold(0, u64::saturating_add);
+    let Some((permille, key)) = best else {
+        // Everything begins in the range's first row, and what is not that row alone goes on from there.
+        return SplitRefusal::WideSpans { permille: 1000 - hottest.map_or(0, |(permille, _)| permille) };
+    };
+    let inside = finding.iter().filter(|c| is_inside(span, &c.key));
+    let sum = |part: fn(&Candidate) -> u64| inside.clone().map(part).fold(0, u64::saturating_add);
     let share = |part| show::permille(sum(part), sum(Candidate::total));
     let (left, right, contained) = (share(|c| c.left), share(|c| c.right), share(|c| c.contained));
     if contained >= 500 {
         return SplitRefusal::WideSpans { permille: contained };
     }
-    let ascending = right >= left;
-    let permille = left.max(right);
-    match best {
-        Some((permille, key)) if left.max(right) < limits.busier_half_permille_max => {
-            SplitRefusal::Uneven { key: key.clone(), permille }
-        }
-        _ => SplitRefusal::MovingEnd { ascending, permille },
+    if left.max(right) < limits.busier_half_permille_max {
+        return SplitRefusal::Uneven { key: key.clone(), permille };
     }
+    SplitRefusal::MovingEnd { ascending: right >= left, permille: left.max(right) }
 }
 
 impl fmt::Display for SplitReason {

@@ -59,7 +59,8 @@ impl Cluster {
         let nodes = &self.picture.nodes;
         let live = |node: &NodeId| nodes.get(node).is_some_and(|n| n.is_live());
         for range in self.picture.ranges.values_mut() {
-            let has_leader = range.leader.is_some_and(|l| live(&l));
+            let votes = |node| range.descriptor.replica_on(node).is_some_and(|r| r.role.votes());
+            let has_leader = range.leader.is_some_and(|l| live(&l) && votes(l));
             let ready = |r: &&ReplicaDescriptor| {
                 r.role.votes() && live(&r.node) && range.progress.get(&r.node) == Some(&Progress::CaughtUp)
             };
