@@ -122,7 +122,7 @@ fn check(before: &Cluster, after: &Cluster, operation: &Operation) -> Result<(),
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
     #[test]
     fn plans_are_safe_and_come_to_an_end(
@@ -258,7 +258,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
 
     #[test]
     fn splits_and_merges_do_not_chase_each_other(

@@ -82,7 +82,7 @@ impl Ledger<'_> {
             let rest: Vec<Place> = range.voters.iter().copied().filter(|v| *v != place).chain(add).collect();
             let node = &self.nodes[place];
             let (fill, leads) = (u64::MAX - node.fill(), range.leader == Some(place));
-            (!node.is_gone, !node.is_leaving, self.score(range.rule, &rest), leads, fill, place)
+            (!node.is_gone, !node.is_leaving, self.score(range.rule, &rest), fill, leads, place)
         };
         range.voters.iter().copied().min_by_key(|place| key(*place))
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use proto::placement::{Constraint, Demand};
 use proto::{Locality, NodeId, PlacementRules, RangeId, ReplicaRole};
 
-use super::memory::Memory;
+use super::memory::{Memory, Move};
 use super::picture::{Node, Picture, Progress, Range};
 
 /// A node's place in [`Ledger::nodes`].
@@ -108,9 +108,15 @@ impl<'a> Ledger<'a> {
         ledger
     }
 
-    /// A node's place. Every node that a replica or the memory names has one.
+    /// A node's place. Every node of the picture has one, and every node that holds a replica.
     pub fn place(&self, node: NodeId) -> Place {
         self.places[&node]
+    }
+
+    /// The voter that a replica on its way is to replace, if it still is one.
+    pub fn intended(&self, range: &RangeEntry<'_>, going: &Move) -> Option<Place> {
+        let place = self.places.get(&going.remove?).copied();
+        place.filter(|place| range.voters.contains(place))
     }
 
     fn enter_ranges(&mut self) {

@@ -53,8 +53,10 @@ impl Memory {
         let mut memory = self.clone();
         let (now, settings) = (picture.now, &picture.settings);
         memory.moves.retain(|range, made| {
-            let known = picture.ranges.get(range);
-            known.is_some_and(|r| r.in_flight || r.descriptor.replica_on(made.add).is_some_and(|r| !r.role.votes()))
+            let Some(range) = picture.ranges.get(range) else { return false };
+            let leaves = made.remove.is_some_and(|node| range.descriptor.replica_on(node).is_some());
+            let arrived = range.descriptor.replica_on(made.add);
+            range.in_flight || arrived.is_some_and(|replica| leaves || !replica.role.votes())
         });
         memory.moved.retain(|_, at| now.saturating_sub(*at) < settings.rest);
         memory.led.retain(|_, at| now.saturating_sub(*at) < settings.rest);

@@ -152,7 +152,7 @@ impl Diagnosis<'_, '_> {
         }
         let want = range.wanted(self.ledger.picture);
         let lost = range.voters.iter().any(|v| self.ledger.nodes[*v].is_gone);
-        let to_replace = going.remove.is_some_and(|node| range.voters.contains(&self.ledger.place(node)));
+        let to_replace = self.ledger.intended(range, &going).is_some();
         if range.voters.len() < want && !lost && !to_replace {
             return self.promote(range, place, Reason::FewReplicas { have: range.voters.len(), want });
         }
@@ -171,8 +171,7 @@ impl Diagnosis<'_, '_> {
         let node = self.id(add);
         let drop = Wish::Now(Change::RemoveReplica { node }, Reason::LearnerUnneeded { node });
         let urgent = |v: &Place| self.ledger.nodes[*v].is_gone || self.ledger.nodes[*v].is_leaving;
-        let intended = going.remove.map(|node| self.ledger.place(node)).filter(|v| range.voters.contains(v));
-        let intended = intended.filter(|_| !range.voters.iter().any(urgent));
+        let intended = self.ledger.intended(range, going).filter(|_| !range.voters.iter().any(urgent));
         let Some(victim) = intended.or_else(|| self.ledger.worst_voter(range, Some(add))) else { return drop };
         let after = range.voters_with(Some(victim), add);
         let (score, now) = (self.ledger.score(range.rule, &after), self.ledger.score(range.rule, &range.voters));
@@ -233,7 +232,10 @@ impl Diagnosis<'_, '_> {
         if have <= want {
             return None;
         }
-        let victim = self.ledger.worst_voter(range, None)?;
+        let urgent = |v: &Place| self.ledger.nodes[*v].is_gone || self.ledger.nodes[*v].is_leaving;
+        let going = self.ledger.memory.moves.get(&range.id).filter(|_| !range.voters.iter().any(urgent));
+        let intended = going.and_then(|going| self.ledger.intended(range, going));
+        let victim = intended.or_else(|| self.ledger.worst_voter(range, None))?;
         let node = self.id(victim);
         if victim == leader {
             let to = self.ledger.best_leader(range, Some(victim));
