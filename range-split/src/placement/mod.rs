@@ -24,16 +24,19 @@
 //! Invariants:
 //!
 //! * **P1** A range has at most one change in flight, and none without a leader and a live quorum.
-//! * **P2** Add before remove. A voter is removed without a successor only if there are more than wanted, or if it is gone for good and the others
-//!   tolerate more without it; and only if a majority of those that stay is live and caught up.
-//! * **P3** No two replicas of a range on one node. No replica goes where `+` or `-` constraints forbid one; `tier=value:n` is kept as well as can be.
+//! * **P2** Add before remove. A voter is removed without a successor only if there are more than wanted, or if it is gone for good
+//!   and the others tolerate more without it; and only if a majority of those that stay is live and caught up.
+//! * **P3** No two replicas of a range on one node. No voter goes where `+` or `-` constraints forbid one; `tier=value:n` is kept as
+//!   well as can be.
 //! * **P4** Nobody is made leader who is not a voter, live, caught up, and on a node that stays.
 //! * **P5** A move for balance leaves no range worse in rules or failure domains, and lessens an imbalance; so balancing ends.
 //! * **P6** Everything is ordered and in whole numbers: the same picture and memory give the same plan.
 //!
-//! What is left out: replicas move for bytes alone, load moves with leadership only, so a load that no voter's node can take stays
-//! where it is; non-voters are placed well but not balanced later, and one is not removed to make room for a voter; exchanging two replicas between two full nodes is not thought of; a cluster that
-//! could hold only an even number of voters below what is wanted holds one fewer, as the even one tolerates no more.
+//! What is left out: replicas move for bytes alone and load moves with leadership only, so a load that no voter's node can take stays
+//! where it is. Non-voters are placed well but not balanced later, and none is removed to make room for a voter. Exchanging two
+//! replicas between two full nodes is not thought of. A cluster that could hold only an even number of voters, fewer than are wanted,
+//! holds one less, as the even one tolerates no more. Bringing the replicas of two ranges together, before they are merged, is not
+//! planned here.
 
 pub mod picture;
 pub mod operation;
