@@ -19,6 +19,7 @@ pub mod datum;
 pub mod locality;
 pub mod descriptor;
 pub mod transaction;
+pub mod range;
 pub mod request;
 pub mod message;
 pub mod v1;
