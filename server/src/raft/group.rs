@@ -206,7 +206,10 @@ impl Group {
 
     /// Lets a tick pass.
     pub fn tick(&mut self) {
-        if self.installing.is_none() && !self.hollow {
+        if self.hollow {
+            // It stands for nothing; but it knows as well as anyone how long its leader has been silent, and votes for others then.
+            self.node.raft.election_elapsed += 1;
+        } else if self.installing.is_none() {
             self.node.tick();
         }
         self.snapshots_sent.iter_mut().for_each(|(_, ticks)| *ticks += 1);

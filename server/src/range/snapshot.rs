@@ -106,6 +106,21 @@ pub fn bounds(span: &Span) -> [(Space, Vec<u8>, Vec<u8>); 3] {
     ]
 }
 
+/// Whether any data lies in a span.
+///
+/// # Errors
+/// When the engine fails.
+pub fn holds_any(engine: &dyn Engine, span: &Span) -> Result<bool, EngineError> {
+    let mut found = false;
+    for (space, start, end) in bounds(span) {
+        engine::visit(engine, space, &start, &end, |_, _| {
+            found = true;
+            Ok(false)
+        })?;
+    }
+    Ok(found)
+}
+
 /// Removes a range's data.
 pub fn clear(batch: &mut WriteBatch, span: &Span) {
     for (space, start, end) in bounds(span) {
@@ -116,7 +131,8 @@ pub fn clear(batch: &mut WriteBatch, span: &Span) {
 impl Replica {
     /// Offers a follower what it needs, if one asked.
     pub fn make_snapshot(&mut self, cx: &mut Surroundings<'_>) {
-        if !self.is_serving() || !self.group.take_snapshot_wanted() {
+        // Even by a leader that does not serve yet: it may need this very follower for its first entry.
+        if self.stopped.is_some() || self.hollow || !self.group.take_snapshot_wanted() {
             return;
         }
         cx.knobs.probe.took(Path::SnapshotMade);

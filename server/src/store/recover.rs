@@ -111,11 +111,16 @@ fn tidy_up(
     let mut end = Key::MIN;
     for span in held {
         if end < span.start {
-            snapshot::clear(&mut batch, &Span { start: end.clone(), end: span.start.clone() });
+            let gap = Span { start: end.clone(), end: span.start.clone() };
+            if snapshot::holds_any(engine, &gap)? {
+                snapshot::clear(&mut batch, &gap);
+            }
         }
         end = end.max(span.end);
     }
-    engine.write(batch)?;
+    if !batch.is_empty() {
+        engine.write(batch)?;
+    }
     Ok(known)
 }
 
