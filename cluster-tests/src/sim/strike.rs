@@ -169,15 +169,15 @@ impl World {
         let range = rng.pick(&known).clone();
         let spare: Vec<NodeId> =
             self.nodes.iter().map(|node| node.id).filter(|id| range.replica_on(*id).is_none()).collect();
-        let voters: Vec<NodeId> = range.voters().map(|replica| replica.node).collect();
-        if spare.is_empty() || voters.is_empty() {
+        let held: Vec<NodeId> = range.voters().map(|replica| replica.node).collect();
+        if spare.is_empty() || held.is_empty() {
             return;
         }
-        let (add, remove) = (*rng.pick(&spare), *rng.pick(&voters));
+        let (add, remove) = (*rng.pick(&spare), *rng.pick(&held));
         let node = *rng.pick(&running);
         let Some(db) = self.db(node) else { return };
-        let key = range.start.clone();
-        let task = async move { drop(db.move_replica(&key, Some(add), Some(remove), PATIENCE).await) };
+        let (key, voters) = (range.start.clone(), self.options.replicas);
+        let task = async move { drop(db.move_replica(&key, Some(add), Some(remove), voters, PATIENCE).await) };
         self.executor.spawn(node, Box::pin(task));
     }
 

@@ -24,8 +24,8 @@ pub enum MoveStep {
     HandOver(NodeId),
 }
 
-/// The next step towards a range that has a voter on `add` and none on `remove`.
-pub fn next_step(status: &RangeStatus, add: Option<NodeId>, remove: Option<NodeId>) -> MoveStep {
+/// The next step towards a range that has a voter on `add` and none on `remove`, and no fewer than `voters` of them.
+pub fn next_step(status: &RangeStatus, add: Option<NodeId>, remove: Option<NodeId>, voters: usize) -> MoveStep {
     let descriptor = &status.descriptor;
     if descriptor.is_joint() {
         return MoveStep::Wait;
@@ -46,6 +46,7 @@ pub fn next_step(status: &RangeStatus, add: Option<NodeId>, remove: Option<NodeI
     match goes.map(|replica| (replica.node, replica.role)) {
         None if promote.is_empty() => MoveStep::Done,
         None => MoveStep::Change(ReplicaChange::Replace { promote, remove: Vec::new() }),
+        Some((_, ReplicaRole::Voter)) if descriptor.voters().count() + promote.len() <= voters => MoveStep::Done,
         Some((node, ReplicaRole::Voter)) if node == status.leader => {
             let others = descriptor.replicas.iter().filter(|r| r.role == ReplicaRole::Voter && r.node != node);
             match others.map(|r| r.node).find(|other| caught_up(*other)) {
@@ -87,7 +88,8 @@ impl Db {
         Ok(())
     }
 
-    /// Gives the range that holds a key a voter on one node, and takes the one on another away; step by step, until it is so or `patience` has passed.
+    /// Gives the range that holds a key a voter on one node, and takes the one on another away if more than `voters` are left; step by
+    /// step, until it is so or `patience` has passed.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when time is up: what was begun stays, and can be gone on with or undone.
@@ -96,6 +98,7 @@ impl Db {
         key: &Key,
         add: Option<NodeId>,
         remove: Option<NodeId>,
+        voters: usize,
         patience: Duration,
     ) -> Result<(), Error> {
         const PAUSE: Duration = Duration::from_millis(20);
@@ -103,7 +106,7 @@ impl Db {
         let until = clock.monotonic() + patience;
         while clock.monotonic() < until {
             let status = self.inspect(key).await?;
-            let operation = match next_step(&status, add, remove) {
+            let operation = match next_step(&status, add, remove, voters) {
                 MoveStep::Done => return Ok(()),
                 MoveStep::Wait => None,
                 MoveStep::Change(change) => Some(RangeOperation::ChangeReplicas(change)),

@@ -93,12 +93,10 @@ impl Router {
         cache.map.overlapping(span).map(|range| (range.clone(), cache.leaders.get(&range.id).copied())).collect()
     }
 
-    /// Learns of ranges.
-    pub fn learn(&self, ranges: impl IntoIterator<Item = RangeDescriptor>) {
+    /// Learns of ranges. Says whether any of it was news.
+    pub fn learn(&self, ranges: impl IntoIterator<Item = RangeDescriptor>) -> bool {
         let mut cache = self.cache();
-        for range in ranges {
-            cache.map.insert(range);
-        }
+        ranges.into_iter().fold(false, |news, range| cache.map.insert(range) || news)
     }
 
     /// The nodes of the cluster.
@@ -138,6 +136,11 @@ impl Router {
         }
         // If nobody answers there either, what is known has to do.
         let _ = self.look_up(&range.start).await;
+        self.knows_better(range)
+    }
+
+    /// Whether a descriptor is not what is known by now.
+    fn knows_better(&self, range: &RangeDescriptor) -> bool {
         let known = self.range_of(&range.start);
         (known.id, known.epoch) != (range.id, range.epoch)
     }
@@ -205,8 +208,10 @@ impl Router {
                     self.cache().leaders.insert(range.id, target);
                     return Ok(reply);
                 }
-                Some(Response::Refused(Refusal::WrongRange(ranges))) if !ranges.is_empty() => {
-                    self.learn(ranges);
+                // What is no news comes from a node that knows less than this one: others are to be asked.
+                Some(Response::Refused(Refusal::WrongRange(ranges)))
+                    if self.learn(ranges.clone()) || self.knows_better(range) =>
+                {
                     self.knobs.probe.took(Path::Repartitioned);
                     return Err(Failure::Repartition { sent: maybe_sent });
                 }

@@ -1,7 +1,7 @@
 //! What a replica keeps in the engine about itself.
 
 use minicbor::{Decode, Encode};
-use proto::{RangeDescriptor, RangeId, ReplicaId, Timestamp, codec};
+use proto::{NodeId, RangeDescriptor, RangeId, ReplicaId, Timestamp, codec};
 use txn::engine::{Engine, EngineError, Space, WriteBatch};
 use txn::keys;
 
@@ -40,6 +40,15 @@ pub struct Tombstone {
     /// The range as it was last known here: whoever asks for it here is sent on.
     #[n(1)]
     pub descriptor: RangeDescriptor,
+}
+
+impl Tombstone {
+    /// Of a node's replica that a descriptor counts as removed.
+    pub fn on(node: NodeId, descriptor: RangeDescriptor) -> Tombstone {
+        // It may be about to have another one.
+        let next_replica = descriptor.replica_on(node).map_or(descriptor.next_replica, |later| later.id);
+        Tombstone { next_replica, descriptor }
+    }
 }
 
 /// The log position at which every replica of a new range begins, so that its first real entry has a predecessor.

@@ -321,7 +321,7 @@ impl Store {
             self.born_of_split(state, leads);
         }
         if let Some(descriptor) = removed {
-            self.delete(now, range, Tombstone { next_replica: descriptor.next_replica, descriptor }, out);
+            self.delete(now, range, Tombstone::on(self.config.node, descriptor), out);
         }
     }
 

@@ -101,8 +101,7 @@ fn tidy_up(
     for (RangeState { descriptor, .. }, _) in removed {
         let id = descriptor.id;
         state::remove_state(&mut batch, id);
-        let next_replica = descriptor.next_replica;
-        state::put_tombstone(&mut batch, id, &Tombstone { next_replica, descriptor });
+        state::put_tombstone(&mut batch, id, &Tombstone::on(node, descriptor));
         log.groups.remove(&id);
     }
     let mut held: Vec<Span> = known.iter().map(|(state, _)| state.descriptor.span()).collect();

@@ -68,7 +68,7 @@ impl Store {
     ) {
         let here = self.replicas.get(&descriptor.id).is_some_and(|replica| replica.me.id == id);
         if here && descriptor.has_removed(id) {
-            let tombstone = Tombstone { next_replica: descriptor.next_replica, descriptor: descriptor.clone() };
+            let tombstone = Tombstone::on(self.config.node, descriptor.clone());
             self.delete(now, descriptor.id, tombstone, out);
         }
     }
