@@ -17,6 +17,7 @@ pub mod keyspace;
 pub mod codec;
 pub mod datum;
 pub mod locality;
+pub mod placement;
 pub mod descriptor;
 pub mod transaction;
 pub mod range;
@@ -29,4 +30,5 @@ pub use descriptor::{NodeDescriptor, RangeDescriptor, ReplicaDescriptor, Replica
 pub use id::{ClusterId, Epoch, NodeId, RangeId, ReplicaId, TxnId};
 pub use key::{Key, Span, Value};
 pub use locality::Locality;
+pub use placement::PlacementRules;
 pub use timestamp::Timestamp;
