@@ -54,6 +54,7 @@ impl Db {
     pub fn new(config: DbConfig) -> Db {
         let DbConfig { env, outbox, knobs, node, nodes, ranges } = config;
         let router = Router::new(env.clone(), outbox, knobs.clone(), node, ranges);
+        router.set_nodes(nodes.iter().map(|node| node.id).collect());
         Db {
             shared: Arc::new(Shared {
                 env,
@@ -138,7 +139,7 @@ impl Db {
         }
         if *tries > 2 {
             self.shared.env.sleep(Duration::from_millis(u64::from(*tries))).await;
-            Box::pin(self.learn_from_meta(key)).await?;
+            self.shared.router.look_up(key).await?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What a range replicates: one enum, with stable numbers.
 
 use minicbor::{Decode, Encode};
-use proto::{RangeDescriptor, Timestamp};
+use proto::{Epoch, RangeDescriptor, Timestamp};
 use txn::WriteBatch;
 
 /// An evaluated command, as a Raft entry carries it.
@@ -32,5 +32,17 @@ pub enum Trigger {
         /// Everything in the right-hand range counts as read up to here.
         #[n(2)]
         read_floor: Timestamp,
+    },
+    /// The range's members change: the entry is one of the Raft library's for that, around this command.
+    #[n(1)]
+    Members {
+        #[n(0)]
+        descriptor: RangeDescriptor,
+    },
+    /// Everybody who holds this knows durably that the descriptor of this epoch was reached.
+    #[n(2)]
+    Settled {
+        #[n(0)]
+        epoch: Epoch,
     },
 }
