@@ -2,7 +2,8 @@
 //!
 //! [`plan`] is a pure function from a [`Picture`] of the cluster, and a [`Memory`] of what was planned before, to a [`Plan`]:
 //! [`Operation`]s to carry out, [`Refusal`]s for what is wrong and cannot be repaired, and the memory for the next time. Whoever runs it
-//! builds a picture from reports once a second or so, plans, and carries the operations out one by one.
+//! builds a picture from reports once a second or so ([`Progress::of_all`]), plans, and carries the operations out one by one
+//! ([`Change::request`]).
 //!
 //! ```text
 //!   reports ──▶ Picture ──┐
@@ -43,6 +44,7 @@ pub mod operation;
 pub mod memory;
 pub mod plan;
 pub mod decommission;
+mod translate;
 mod ledger;
 mod candidates;
 mod steps;
