@@ -1,6 +1,6 @@
 //! The placement driver: which node holds which replica, and which one leads.
 //!
-//! [`plan`] is a pure function from a [`Picture`] of the cluster, and a [`Memory`] of what was planned before, to a [`Plan`]:
+//! [`plan()`] is a pure function from a [`Picture`] of the cluster, and a [`Memory`] of what was planned before, to a [`Plan`]:
 //! [`Operation`]s to carry out, [`Refusal`]s for what is wrong and cannot be repaired, and the memory for the next time. Whoever runs it
 //! builds a picture from reports once a second or so ([`Progress::of_all`]), plans, and carries the operations out one by one
 //! ([`Change::request`]).
@@ -12,7 +12,7 @@
 //!            └──────────────────┘
 //! ```
 //!
-//! A range changes one step at a time, and each step is planned from what is there, not from what was meant ([`steps`]): a plan that was
+//! A range changes one step at a time, and each step is planned from what is there, not from what was meant (`steps`): a plan that was
 //! lost half-way is found again. In order of urgency:
 //!
 //! 1. what is half done: joint configurations, learners;
@@ -20,7 +20,7 @@
 //! 3. voters that are missing, or on nodes that have been silent for `dead_after`: ranges that can lose fewest first; then those on
 //!    nodes that are being decommissioned; and voters too many are removed;
 //! 4. constraints, non-voters, failure domains (`spread`), leader preferences;
-//! 5. balance of bytes, then of load, then of the number of leaders ([`balance`]).
+//! 5. balance of bytes, then of load, then of the number of leaders (`balance`).
 //!
 //! Invariants:
 //!
