@@ -18,6 +18,7 @@ pub mod codec;
 pub mod datum;
 pub mod locality;
 pub mod descriptor;
+pub mod member;
 pub mod transaction;
 pub mod request;
 pub mod message;
@@ -25,7 +26,8 @@ pub mod v1;
 
 pub use datum::{DataType, Datum, InputError};
 pub use descriptor::{NodeDescriptor, RangeDescriptor, ReplicaDescriptor, ReplicaRole};
-pub use id::{ClusterId, Epoch, NodeId, RangeId, ReplicaId, TxnId};
+pub use id::{ClusterId, Epoch, NodeId, RangeId, ReplicaId, StoreId, TxnId};
 pub use key::{Key, Span, Value};
 pub use locality::Locality;
+pub use member::{NodeRecord, NodeRun, NodeState};
 pub use timestamp::Timestamp;

@@ -21,6 +21,7 @@ pub async fn run(args: StartArgs) -> ExitCode {
         join: args.join,
         pg_listen: args.pg_listen,
         http_listen: args.http_listen,
+        locality: args.locality,
         knobs: Knobs { idempotency_retention: args.idempotency_retention, ..Knobs::default() },
     };
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));

@@ -22,7 +22,7 @@ fn range_counter() -> Key {
     Key([&[keyspace::SYSTEM], b"range-id".as_slice()].concat())
 }
 
-fn meta_span() -> Span {
+pub(super) fn meta_span() -> Span {
     Span::prefix(&keyspace::start_of(keyspace::META))
 }
 

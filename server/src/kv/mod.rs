@@ -3,7 +3,7 @@
 //! A gateway (any node) runs transactions for its clients. [`db::Db`] opens them, [`transaction`] reads and buffers, [`commit`] drives
 //! the pure [`txn::coordinator`], [`settle`] removes what dead or slow transactions left in the way,
 //! [`recover`] decides what their coordinators left open, and [`router`] finds the
-//! range and leader for every request. [`meta`] keeps the range descriptors. [`idempotency`] lets applications run whole transactions again.
+//! range and leader for every request. [`meta`] keeps the range descriptors, [`registry`] the members. [`idempotency`] lets applications run whole transactions again.
 
 pub mod api;
 pub mod error;
@@ -14,14 +14,15 @@ pub mod scatter;
 pub mod settle;
 pub mod recover;
 pub mod meta;
+pub mod registry;
 pub mod spans;
 pub mod router;
 pub mod stats;
 pub mod idempotency;
 
 pub use api::{
-    BeginOptions, ClockInfo, CommitTimings, Committed, Isolation, Kv, Lock, NodeInfo, RangeInfo, ScanOptions, ScanPage,
-    Transaction,
+    BeginOptions, ClockInfo, CommitTimings, Committed, Isolation, Kv, Lock, NodeChange, NodeInfo, RangeInfo,
+    ScanOptions, ScanPage, Transaction,
 };
 pub use db::{Db, DbConfig};
 pub use error::{Conflict, Error, RetryReason};

@@ -379,6 +379,13 @@ impl Group {
         (lowest, best)
     }
 
+    /// On a leader, the voter that would lead best in its place and is none of these.
+    pub fn successor(&self, but: &[u64]) -> Option<u64> {
+        let others = self.node.raft.prs().iter().filter(|(id, _)| **id != self.config.replica && !but.contains(id));
+        let voters = others.filter(|(id, _)| self.node.raft.prs().conf().voters().contains(**id));
+        voters.filter(|(_, p)| p.recent_active).max_by_key(|(id, p)| (p.matched, **id)).map(|(id, _)| *id)
+    }
+
     /// Whether a follower needs the replica's whole state, to be given by [`Group::offer_snapshot`].
     pub fn take_snapshot_wanted(&self) -> bool {
         self.node.store().take_snapshot_wanted()
