@@ -18,7 +18,7 @@ pub async fn run(args: StartArgs) -> ExitCode {
         store: args.store,
         listen: args.listen,
         advertise: args.advertise,
-        join: args.join,
+        join: args.join.into_iter().filter(|address| !address.is_empty()).collect(),
         pg_listen: args.pg_listen,
         http_listen: args.http_listen,
         locality: args.locality,

@@ -49,7 +49,7 @@ pub struct TransportConfig {
     /// Ends all streams.
     pub stopped: CancellationToken,
     /// Told, in words, when another node says that this one is no member.
-    pub dismissed: Box<dyn Fn(String) + Send + Sync>,
+    pub dismissed: mpsc::UnboundedSender<String>,
 }
 
 /// The outgoing side of one node.
@@ -152,7 +152,8 @@ async fn keep_stream(transport: Arc<Transport>, node: NodeId, address: String, m
         if let Err(status) = stream_once(&transport, node, &address, &mut queue).await {
             tracing::debug!(peer = %node, address, error = status.message(), "the stream to a node broke");
             if status.details() == DISMISSED {
-                (transport.config.dismissed)(format!("{node} says: {}", status.message()));
+                // Nobody listens any more once the node is stopping.
+                let _ = transport.config.dismissed.send(format!("{node} says: {}", status.message()));
             }
         }
         if let Some(db) = transport.db.get() {

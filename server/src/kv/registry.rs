@@ -291,7 +291,6 @@ impl Db {
     pub(super) async fn change_state(&self, node: NodeId, change: NodeChange) -> Result<NodeRecord, Error> {
         let record = self.transact(|txn| Box::pin(change_once(txn, node, change))).await?;
         self.learn_members(std::slice::from_ref(&record));
-        self.want_members();
         Ok(record)
     }
 
@@ -344,8 +343,15 @@ impl Db {
 
     fn learn_members(&self, rows: &[NodeRecord]) {
         let mut members = self.lock_members();
+        let before = members.clone();
         for row in rows {
             members.entry(row.descriptor.id).or_insert_with(|| row.clone()).learn(row);
+        }
+        let news = *members != before;
+        drop(members);
+        if news {
+            // Whoever puts the copy in force shall look at it.
+            self.want_members();
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proto::{NodeRecord, NodeRun, RangeDescriptor, Timestamp};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use txn::clock::{Agreement, Timekeeper, Trust};
 use txn::engine::{Engine, EngineError};
@@ -85,7 +86,7 @@ impl Core {
         let store = Store::open(store_config, clock.clone(), Box::new(engine.clone()), recovered)
             .map_err(|e| format!("{name}: {e}"))?;
         let inbox = channel();
-        let fatal = Arc::new(fatal);
+        let (dismissed, dismissal) = mpsc::unbounded_channel();
         let transport = Transport::new(TransportConfig {
             me: identity.node,
             cluster: identity.cluster,
@@ -94,10 +95,7 @@ impl Core {
             clock: clock.clone(),
             store: inbox.0.clone(),
             stopped: stopped.clone(),
-            dismissed: Box::new({
-                let fatal = fatal.clone();
-                move |why| fatal(why)
-            }),
+            dismissed,
         });
         let db = Db::new(DbConfig {
             env: env.clone(),
@@ -117,7 +115,7 @@ impl Core {
             outbox: transport.clone(),
             tick: config.knobs.tick,
             publish: publisher(&db),
-            fatal: Box::new(move |why| fatal(why)),
+            fatal: Box::new(fatal),
             stats: disk.clone(),
         };
         let store = StoreThread::start(parts, inbox).map_err(|e| format!("no thread for the store: {e}"))?;
@@ -132,6 +130,7 @@ impl Core {
             folder: folder.clone(),
             candidate: candidate(config, folder, address)?,
             run,
+            dismissal,
             applied: Vec::new(),
         };
         membership.put_in_force(&known.members);

@@ -20,6 +20,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use proto::{NodeId, NodeRecord, NodeRun, Span, keyspace};
+use tokio::sync::mpsc;
 use txn::clock::Voice;
 
 use super::folder::{Acquaintances, Folder};
@@ -45,6 +46,8 @@ pub struct Membership {
     /// What there is to announce.
     pub candidate: Candidate,
     pub run: NodeRun,
+    /// Told, in words, when another node says that this one is no member.
+    pub dismissal: mpsc::UnboundedReceiver<String>,
     /// What is in force.
     pub applied: Vec<NodeRecord>,
 }
@@ -59,6 +62,16 @@ pub fn voices(me: NodeId, members: &[NodeRecord]) -> BTreeMap<NodeId, Voice> {
 impl Membership {
     /// Announces the node and goes on until it cannot any more; then says why.
     pub async fn keep(mut self) -> String {
+        let (_kept, never) = mpsc::unbounded_channel();
+        let mut dismissal = std::mem::replace(&mut self.dismissal, never);
+        tokio::select! {
+            biased;
+            Some(why) = dismissal.recv() => why,
+            why = self.keep_on() => why,
+        }
+    }
+
+    async fn keep_on(&mut self) -> String {
         let mut announced = false;
         loop {
             if !announced {
