@@ -14,6 +14,7 @@ use txn::mvcc;
 use super::config::{ClockChoice, NodeConfig};
 use super::folder::{Acquaintances, Folder, Identity};
 use super::membership::{Membership, voices};
+use crate::config::Knobs;
 use crate::env::{Clock, Env, NodeClock};
 use crate::io::clock::{FixedSource, HostSource, KernelSource, boot_name};
 use crate::io::engine::RocksEngine;
@@ -23,6 +24,7 @@ use crate::io::log::LogFiles;
 use crate::io::transport::{Transport, TransportConfig};
 use crate::kv::registry::{Candidate, founding_rows};
 use crate::kv::{Db, DbConfig};
+use crate::raft::RecoveredLog;
 use crate::sql::{Limits, Sql};
 use crate::store::recover::{META_RANGE, initial_contents};
 use crate::store::{Event, Store, StoreConfig, StoreStats};
@@ -63,11 +65,7 @@ impl Core {
         fatal: impl Fn(String) + Send + Sync + 'static,
     ) -> Result<Core, String> {
         let name = config.store.display();
-        folder.check_parts(identity.node)?;
-        let mut engine = RocksEngine::open(&folder.data()).map_err(|e| format!("{name}: {e}"))?;
-        prepare(&mut engine, &identity).map_err(|e| format!("{name}: {e}"))?;
-        let (log, recovered) = LogFiles::open(&folder.log())?;
-        let known = acquaintances(folder, &identity)?;
+        let Opened { engine, log, recovered, known } = Opened::from(folder, &identity)?;
         let clock = open_clock(config, folder, &identity, &known.members, recovered.ceiling)?;
         let stopped = CancellationToken::new();
         let env = Arc::new(TokioEnv::new(tokio::runtime::Handle::current(), clock.clone(), stopped.clone()));
@@ -75,14 +73,7 @@ impl Core {
         // Before anybody hears of it: no start is ever told of twice.
         folder.set_starts(run.starts)?;
         let knobs = Arc::new(config.knobs.clone());
-        let store_config = StoreConfig {
-            node: identity.node,
-            cluster: identity.cluster,
-            members: known.members.iter().map(|member| member.descriptor.id).collect(),
-            knobs: knobs.clone(),
-            seed: env.random(),
-            logger: crate::raft::logger(),
-        };
+        let store_config = store_config(&identity, &known.members, &knobs, env.random());
         let store = Store::open(store_config, clock.clone(), Box::new(engine.clone()), recovered)
             .map_err(|e| format!("{name}: {e}"))?;
         let inbox = channel();
@@ -175,6 +166,39 @@ impl Core {
         self.stopped.cancel();
         // Joining a thread blocks.
         let _ = tokio::task::spawn_blocking(move || self.store.stop()).await;
+    }
+}
+
+/// What a store directory holds.
+struct Opened {
+    engine: RocksEngine,
+    log: LogFiles,
+    recovered: RecoveredLog,
+    known: Acquaintances,
+}
+
+impl Opened {
+    /// # Errors
+    /// A sentence, when it holds damaged or contradictory files.
+    fn from(folder: &Folder, identity: &Identity) -> Result<Opened, String> {
+        folder.check_parts(identity.node)?;
+        let fail = |e: EngineError| format!("{}: {e}", folder.data().display());
+        let mut engine = RocksEngine::open(&folder.data()).map_err(fail)?;
+        prepare(&mut engine, identity).map_err(fail)?;
+        let (log, recovered) = LogFiles::open(&folder.log())?;
+        let known = acquaintances(folder, identity)?;
+        Ok(Opened { engine, log, recovered, known })
+    }
+}
+
+fn store_config(identity: &Identity, members: &[NodeRecord], knobs: &Arc<Knobs>, seed: u64) -> StoreConfig {
+    StoreConfig {
+        node: identity.node,
+        cluster: identity.cluster,
+        members: members.iter().map(|member| member.descriptor.id).collect(),
+        knobs: knobs.clone(),
+        seed,
+        logger: crate::raft::logger(),
     }
 }
 
