@@ -69,7 +69,9 @@ impl PeerService {
         let who = Introduction { node: NodeId(hello.node_id), run, address: hello.address.clone() };
         membership.admit(&who)?;
         // It may have come back at another address, to which answers have to go.
-        membership.transport.meet(who.node, &who.address);
+        if !who.address.is_empty() {
+            membership.transport.meet(who.node, &who.address);
+        }
         Ok((membership, who))
     }
 }

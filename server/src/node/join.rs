@@ -42,9 +42,12 @@ pub struct Sponsor {
     pub db: Db,
 }
 
-/// Which clock the members keep, unless it is universal time: that of a host, as many microseconds before the Unix epoch.
-fn offset_for(db: &Db, candidate: &Candidate) -> Result<Option<u64>, String> {
-    match db.env().clock().domain() {
+/// What a candidate has to know of the clock that the members keep: the offset of their host's, or nothing of universal time.
+///
+/// # Errors
+/// In words, if it cannot keep the same clock.
+fn offset_for(members: ClockDomain, candidate: &Candidate) -> Result<Option<u64>, String> {
+    match members {
         ClockDomain::Utc => Ok(None),
         ClockDomain::Host { boot, offset } if boot == candidate.boot_id => Ok(Some(offset)),
         ClockDomain::Host { .. } => Err(format!(
@@ -58,7 +61,7 @@ fn offset_for(db: &Db, candidate: &Candidate) -> Result<Option<u64>, String> {
 impl Sponsor {
     /// Lets a store in.
     async fn let_in(&self, candidate: &Candidate) -> Answer {
-        let offset = match offset_for(&self.db, candidate) {
+        let offset = match offset_for(self.db.env().clock().domain(), candidate) {
             Ok(offset) => offset,
             Err(why) => return Answer::Refused(why),
         };
@@ -143,5 +146,21 @@ impl Bootstrap {
         }
         self.folder.set_acquaintances(&Acquaintances { members, ranges: identity.ranges.clone() })?;
         self.adopt(identity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::{Locality, StoreId};
+
+    #[test]
+    fn a_node_of_another_host_is_kept_out_of_a_host_clock() {
+        let (address, boot_id) = ("host:1".into(), "a boot".into());
+        let candidate = Candidate { store: StoreId(1), address, boot_id, locality: Locality::default() };
+        let host = |boot: &str| ClockDomain::Host { boot: boot.into(), offset: 7 };
+        assert_eq!(offset_for(host("a boot"), &candidate), Ok(Some(7)));
+        assert_eq!(offset_for(ClockDomain::Utc, &candidate), Ok(None));
+        assert!(offset_for(host("another"), &candidate).unwrap_err().contains("--clock-source fixed:BOUND"));
     }
 }
