@@ -17,7 +17,7 @@ use crate::sim::net::NetOptions;
 use crate::sim::probe::{Coverage, draw_points};
 use crate::sim::rng::Rng;
 use crate::sim::trace::Trace;
-use crate::sim::{Abandon, Fault, FaultPlan, Options, World, lead_clocks_astray};
+use crate::sim::{Abandon, Fault, FaultPlan, Options, World, keep_moving, lead_clocks_astray};
 use crate::workload::append::Lists;
 use crate::workload::bank::{Bank, Layer};
 use crate::workload::keyed::Keyed;
@@ -69,6 +69,18 @@ pub struct Run {
 
 /// Draws everything about a run from its seed.
 pub fn draw(seed: u64, nodes: usize) -> Options {
+    draw_replicated(seed, nodes, nodes)
+}
+
+/// As [`draw`], with replicas that move all the time: ranges have three, and there are more nodes than that.
+pub fn draw_moving(seed: u64, nodes: usize) -> Options {
+    let mut options = draw_replicated(seed, nodes, 3);
+    keep_moving(&mut options.faults, &mut Rng::new(seed, "moves"), 17 * SECOND);
+    options
+}
+
+/// As [`draw`]; each range has so many replicas.
+pub fn draw_replicated(seed: u64, nodes: usize, replicas: usize) -> Options {
     let mut rng = Rng::new(seed, "options");
     let mut options = Options::calm(seed, nodes);
     options.net = NetOptions::draw(&mut rng);
@@ -91,9 +103,10 @@ pub fn draw(seed: u64, nodes: usize) -> Options {
     };
     knobs.locks.wound_after = Duration::from_millis(rng.between(1, 50));
     knobs.ceiling_step = Duration::from_millis(rng.between(100, 1_000));
+    draw_transfers(knobs, &mut Rng::new(seed, "transfers"));
     // What is lost for good, all together, leaves a majority.
     let lost = rng.below(nodes as u64) as usize;
-    let minority: Vec<usize> = (lost..lost + (nodes - 1) / 2).map(|node| node % nodes).collect();
+    let minority: Vec<usize> = (lost..lost + (replicas - 1) / 2).map(|node| node % nodes).collect();
     options.faults = FaultPlan::draw(&mut rng, nodes, &minority, 0, 17 * SECOND);
     // Where the clients' keys lie in one range only, many protocols have nothing to do.
     for split in 0..rng.below(5) {
@@ -101,11 +114,21 @@ pub fn draw(seed: u64, nodes: usize) -> Options {
     }
     options.faults.0.sort_by_key(|(at, _)| *at);
     options.points = draw_points(&mut rng);
+    options.replicas = replicas;
     options.abandon = rng.one_in(3).then(|| {
         let count = rng.between(1, minority.len() as u64) as usize;
         Abandon { nodes: minority[..count].to_vec(), dead: rng.one_in(2) }
     });
     options
+}
+
+/// How contents travel.
+fn draw_transfers(knobs: &mut Knobs, rng: &mut Rng) {
+    knobs.snapshot_piece_bytes = rng.between(1_000, 30_000);
+    knobs.snapshot_bytes_per_second = rng.between(200_000, 20_000_000);
+    knobs.snapshots_max = rng.between(1, 4) as usize;
+    knobs.snapshot_ask_again = Duration::from_millis(rng.between(20, 400));
+    knobs.snapshot_patience = Duration::from_millis(rng.between(500, 5_000));
 }
 
 /// As [`draw`], with clocks that leave their bounds, so few at a time that a majority is right.

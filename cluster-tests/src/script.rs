@@ -3,7 +3,8 @@
 //! ```text
 //! # any comment
 //! workload append
-//! nodes 3
+//! nodes 4
+//! replicas 3
 //! seed 17
 //! unquiet 4000000000
 //! clocks untrusted
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use server::probe::Point;
 use txn::clock::Trust;
 
-use crate::scenario::draw;
+use crate::scenario::draw_replicated;
 use crate::sim::probe::Points;
 use crate::sim::{Abandon, Fault, FaultPlan, Options};
 use crate::workload::{Operation, Work};
@@ -32,6 +33,8 @@ use crate::workload::{Operation, Work};
 pub struct Script {
     pub work: Work,
     pub nodes: usize,
+    /// Of each range at first; as many as nodes if not told.
+    pub replicas: usize,
     pub seed: u64,
     pub unquiet_ns: u64,
     pub trust: Trust,
@@ -48,6 +51,7 @@ impl Script {
         Script {
             work,
             nodes: options.nodes,
+            replicas: options.replicas,
             seed: options.seed,
             unquiet_ns: options.unquiet_ns,
             trust: options.trust,
@@ -67,7 +71,7 @@ impl Script {
             points: self.points.clone(),
             faults: FaultPlan(self.faults.clone()),
             operations: self.operations.clone().map(Arc::new),
-            ..draw(self.seed, self.nodes)
+            ..draw_replicated(self.seed, self.nodes, self.replicas)
         }
     }
 
@@ -79,6 +83,7 @@ impl Script {
         let mut script = Script {
             work: Work::Bank,
             nodes: 3,
+            replicas: 0,
             seed: 0,
             unquiet_ns: Options::calm(0, 3).unquiet_ns,
             trust: Trust::Bounded,
@@ -93,7 +98,11 @@ impl Script {
                 script.take(text).ok_or_else(|| format!("line {line} makes no sense: {text}"))?;
             }
         }
-        if script.nodes < 3 || script.faults.iter().any(|(_, fault)| fault.greatest_node() >= script.nodes) {
+        if script.replicas == 0 {
+            script.replicas = script.nodes;
+        }
+        let greatest = script.faults.iter().map(|(_, fault)| fault.greatest_node()).max().unwrap_or(0);
+        if script.nodes < 3 || script.replicas > script.nodes || greatest >= script.nodes {
             return Err("there are too few nodes".into());
         }
         Ok(script)
@@ -108,6 +117,7 @@ impl Script {
         match word {
             "workload" => self.work = Work::named(rest)?,
             "nodes" => self.nodes = rest.parse().ok()?,
+            "replicas" => self.replicas = rest.parse().ok()?,
             "seed" => self.seed = rest.parse().ok()?,
             "unquiet" => self.unquiet_ns = rest.parse().ok()?,
             "clocks" if rest == "untrusted" => self.trust = Trust::Untrusted,
@@ -136,6 +146,9 @@ impl Script {
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "workload {}\nnodes {}\nseed {}", self.work.name(), self.nodes, self.seed)?;
+        if self.replicas < self.nodes {
+            writeln!(f, "replicas {}", self.replicas)?;
+        }
         writeln!(f, "unquiet {}", self.unquiet_ns)?;
         if self.trust == Trust::Untrusted {
             writeln!(f, "clocks untrusted")?;
@@ -161,6 +174,7 @@ impl fmt::Display for Script {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::draw;
     use crate::workload::operation;
 
     #[test]

@@ -20,6 +20,7 @@ pub mod locality;
 pub mod descriptor;
 pub mod member;
 pub mod transaction;
+pub mod range;
 pub mod request;
 pub mod message;
 pub mod v1;

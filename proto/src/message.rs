@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 
 use crate::clock::ClockReport;
 use crate::request::{RangeRequest, Response};
-use crate::{Key, NodeId, RangeId, ReplicaId, Timestamp};
+use crate::{Key, NodeId, RangeDescriptor, RangeId, ReplicaId, Timestamp};
 
 /// A message from one node to another.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -43,6 +43,32 @@ pub enum Body {
     /// Evidence about clocks. Read even where the envelope's own reading is refused.
     #[n(3)]
     Clock(#[n(0)] ClockReport),
+    /// A piece of a range's contents, or the wish for one.
+    #[n(4)]
+    Contents(#[n(0)] ContentsMessage),
+    /// A replica there belongs to its range no longer.
+    #[n(5)]
+    Removed {
+        #[n(0)]
+        replica: ReplicaId,
+        /// A descriptor of the range that says so.
+        #[n(1)]
+        descriptor: RangeDescriptor,
+    },
+}
+
+/// A word between two replicas about the contents that one of them lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ContentsMessage {
+    #[n(0)]
+    pub range: RangeId,
+    #[n(1)]
+    pub from: ReplicaId,
+    #[n(2)]
+    pub to: ReplicaId,
+    /// The replica's own encoding.
+    #[n(3)]
+    pub payload: ByteVec,
 }
 
 /// One Raft message of one range.

@@ -6,6 +6,7 @@
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
+use crate::range::{RangeOperation, RangeStatus};
 use crate::transaction::{Intent, Ousting, TxnMeta, TxnRecord, Write};
 use crate::{Epoch, Key, NodeId, RangeDescriptor, RangeId, Span, Timestamp, TxnId};
 
@@ -57,9 +58,9 @@ pub enum Operation {
     /// Give up a transaction's places in the lock table, or keep them.
     #[n(10)]
     Locks(#[n(0)] Locks),
-    /// Make `key` the first key of a new range.
+    /// Something about the range itself.
     #[n(11)]
-    Split(#[n(0)] Split),
+    Range(#[n(0)] RangeOperation),
     /// Does a staged transaction hold all these intents? Those that are missing can never be written at or below its timestamp afterwards.
     #[n(12)]
     QueryIntents(#[n(0)] QueryIntents),
@@ -285,15 +286,6 @@ pub struct Locks {
     pub keep: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Split {
-    #[n(0)]
-    pub key: Key,
-    /// The id of the new right-hand range, allocated by the caller.
-    #[n(1)]
-    pub right: RangeId,
-}
-
 /// What came of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Response {
@@ -349,9 +341,9 @@ pub enum ReplyBody {
     /// The record as it stands after the operation.
     #[n(4)]
     Record(#[n(0)] TxnRecord),
-    /// The two descriptors after a split.
+    /// The descriptors after a change of the range: two after a split.
     #[n(5)]
-    Split(#[n(0)] Vec<RangeDescriptor>),
+    Ranges(#[n(0)] Vec<RangeDescriptor>),
     /// Whether all the intents asked for are there.
     #[n(6)]
     Present(#[n(0)] bool),
@@ -364,6 +356,8 @@ pub enum ReplyBody {
         #[n(1)]
         by: Ousting,
     },
+    #[n(8)]
+    Status(#[n(0)] Box<RangeStatus>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -62,6 +62,16 @@ pub struct Knobs {
     pub txn_bytes_max: usize,
     /// Requests of one gateway in flight past which more wait.
     pub requests_in_flight_max: usize,
+    /// Bytes of one piece of a range's contents, on their way to a replica that lacks them.
+    pub snapshot_piece_bytes: u64,
+    /// Bytes of contents that a store takes in in a second.
+    pub snapshot_bytes_per_second: u64,
+    /// Replicas of a store that take in contents at a time.
+    pub snapshots_max: usize,
+    /// After so long without an answer a piece is asked for again.
+    pub snapshot_ask_again: Duration,
+    /// After so long without a piece a replica gives up what it has taken in; so long a log is kept for whoever asks no more.
+    pub snapshot_patience: Duration,
     /// How long idempotency keys are kept, with the results of their transactions.
     pub idempotency_retention: Duration,
     /// Where fault points and coverage end: see [`crate::probe`].
@@ -96,6 +106,11 @@ impl Default for Knobs {
             request_deadline: Duration::from_secs(15),
             txn_bytes_max: 64 << 20,
             requests_in_flight_max: 10_000,
+            snapshot_piece_bytes: 512 << 10,
+            snapshot_bytes_per_second: 64 << 20,
+            snapshots_max: 4,
+            snapshot_ask_again: Duration::from_millis(300),
+            snapshot_patience: Duration::from_secs(10),
             idempotency_retention: Duration::from_secs(24 * 3600),
             probe: Arc::new(Silent),
         }

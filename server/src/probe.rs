@@ -140,10 +140,27 @@ pub enum Path {
     ReplicaStopped,
     /// A gateway turned away from a replica that had stopped.
     StoppedAvoided,
+    /// Members changed: a joint configuration was entered; one was left, or a replica without a vote came or went.
+    JointEntered,
+    MembersChanged,
+    /// A leader on its way out of its range handed over.
+    OutgoingLeader,
+    /// A replica that had contents gave them up for newer ones; one asked for contents; a piece was given; a transfer was given up.
+    HollowedOut,
+    ContentsAsked,
+    PieceGiven,
+    TransferGivenUp,
+    /// A removed replica was deleted; one that did not know was told.
+    ReplicaDeleted,
+    RemovedTold,
+    /// A split was applied where the right-hand replica had been removed already.
+    SplitOfRemoved,
+    /// A gateway found that a range had moved away from all nodes where it knew it.
+    FoundElsewhere,
 }
 
 impl Path {
-    pub const ALL: [Path; 36] = [
+    pub const ALL: [Path; 47] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -180,6 +197,17 @@ impl Path {
         Path::EntriesReplayed,
         Path::ReplicaStopped,
         Path::StoppedAvoided,
+        Path::JointEntered,
+        Path::MembersChanged,
+        Path::OutgoingLeader,
+        Path::HollowedOut,
+        Path::ContentsAsked,
+        Path::PieceGiven,
+        Path::TransferGivenUp,
+        Path::ReplicaDeleted,
+        Path::RemovedTold,
+        Path::SplitOfRemoved,
+        Path::FoundElsewhere,
     ];
 }
 

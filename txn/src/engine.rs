@@ -46,15 +46,24 @@ pub struct EngineWrite {
     #[n(2)]
     #[cbor(with = "minicbor::bytes")]
     pub value: Option<Vec<u8>>,
+    /// If given, everything from the key up to here, exclusive, is removed instead.
+    #[n(3)]
+    #[cbor(with = "minicbor::bytes")]
+    pub clear_to: Option<Vec<u8>>,
 }
 
 impl WriteBatch {
     pub fn put(&mut self, space: Space, key: Vec<u8>, value: Vec<u8>) {
-        self.writes.push(EngineWrite { space, key, value: Some(value) });
+        self.writes.push(EngineWrite { space, key, value: Some(value), clear_to: None });
     }
 
     pub fn remove(&mut self, space: Space, key: Vec<u8>) {
-        self.writes.push(EngineWrite { space, key, value: None });
+        self.writes.push(EngineWrite { space, key, value: None, clear_to: None });
+    }
+
+    /// Removes everything from `start` to `end`, exclusive.
+    pub fn clear(&mut self, space: Space, start: Vec<u8>, end: Vec<u8>) {
+        self.writes.push(EngineWrite { space, key: start, value: None, clear_to: Some(end) });
     }
 
     pub fn is_empty(&self) -> bool {

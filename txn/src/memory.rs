@@ -61,10 +61,19 @@ impl Engine for MemoryEngine {
         let mut images = self.lock();
         for write in batch.writes {
             let map = Arc::make_mut(&mut images.current.spaces[write.space as usize]);
-            match write.value {
-                Some(value) => map.insert(write.key, value),
-                None => map.remove(&write.key),
-            };
+            match (write.value, write.clear_to) {
+                (Some(value), _) => {
+                    map.insert(write.key, value);
+                }
+                (None, None) => {
+                    map.remove(&write.key);
+                }
+                (None, Some(end)) if write.key < end => {
+                    let doomed: Vec<Vec<u8>> = map.range(write.key..end).map(|(key, _)| key.clone()).collect();
+                    doomed.iter().for_each(|key| drop(map.remove(key)));
+                }
+                (None, Some(_)) => {}
+            }
         }
         Ok(())
     }

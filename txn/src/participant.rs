@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use proto::range::RangeOperation;
 use proto::request::{
     CommitOne, IntentInTheWay, LockingRead, Operation, Outcome, Prepare, Push, QueryIntents, Read, Refusal, ReplyBody,
     Resolve, Target, Validate,
@@ -109,7 +110,8 @@ pub fn access(operation: &Operation) -> Access {
         Operation::Push(push) => writes(vec![record_latch(&push.txn)]),
         Operation::Resolve(resolve) => writes(points(resolve.keys.iter())),
         Operation::Locks(_) => Access::default(),
-        Operation::Split(_) => writes(vec![Span { start: Key::MIN, end: Key(vec![0xff; 16]) }]),
+        Operation::Range(RangeOperation::Split(_)) => writes(vec![Span { start: Key::MIN, end: Key(vec![0xff; 16]) }]),
+        Operation::Range(_) => Access::default(),
     }
 }
 
@@ -138,7 +140,7 @@ pub fn named(operation: &Operation) -> Vec<Span> {
         Operation::Recover(recover) => vec![Span::point(&recover.txn.anchor)],
         Operation::Heartbeat(heartbeat) => vec![Span::point(&heartbeat.txn.anchor)],
         Operation::Push(push) => vec![Span::point(&push.txn.anchor)],
-        Operation::Split(split) => vec![Span::point(&split.key)],
+        Operation::Range(RangeOperation::Split(split)) => vec![Span::point(&split.key)],
         Operation::Locks(_) => Vec::new(),
         other => {
             let Access { reads, writes, .. } = access(other);
@@ -210,7 +212,7 @@ fn evaluate_any(cx: &mut Context<'_>, operation: &Operation) -> Result<Evaluatio
         }
         Operation::Push(push) => evaluate_push(cx, push),
         Operation::Resolve(resolve) => evaluate_resolve(cx, resolve),
-        Operation::Locks(_) | Operation::Split(_) => {
+        Operation::Locks(_) | Operation::Range(_) => {
             Ok(Evaluation::Refuse(Refusal::Invalid("not evaluated by a participant".into())))
         }
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, ValueEnum};
 use cluster_tests::reduce::{self, TRIES, reduce};
-use cluster_tests::scenario::{Run, attempt, draw, draw_astray, draw_untrusted};
+use cluster_tests::scenario::{Run, attempt, draw, draw_astray, draw_moving, draw_untrusted};
 use cluster_tests::script::Script;
 use cluster_tests::sim::faults::Kind;
 use cluster_tests::sim::{Coverage, Options};
@@ -45,6 +45,9 @@ struct Args {
     /// How wrong clocks go, and whether the cluster believes in their bounds.
     #[arg(long, value_enum, default_value = "inside")]
     clocks: Clocks,
+    /// Three replicas of each range, on more nodes than that, and they move all the time.
+    #[arg(long, conflicts_with = "clocks")]
+    moves: bool,
     /// Of a seed that fails: find what it needs, and write it as a script.
     #[arg(long)]
     shrink: bool,
@@ -98,6 +101,7 @@ impl Args {
     fn options(&self, seed: u64) -> Options {
         let nodes = usize::from(self.nodes);
         let mut options = match self.clocks {
+            Clocks::Inside if self.moves => draw_moving(seed, nodes),
             Clocks::Inside => draw(seed, nodes),
             Clocks::Astray => draw_astray(seed, nodes),
             Clocks::Untrusted => draw_untrusted(seed, nodes),

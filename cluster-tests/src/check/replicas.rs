@@ -1,8 +1,8 @@
 //! Replicas that have applied the same entries must hold the same bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use proto::{Key, RangeId};
+use proto::{Key, RangeDescriptor, RangeId};
 use txn::engine::{self, Space};
 use txn::keys;
 
@@ -12,17 +12,37 @@ use crate::sim::World;
 #[derive(PartialEq, Eq)]
 struct Held {
     applied: u64,
-    descriptor: String,
+    descriptor: RangeDescriptor,
     data: Vec<(u8, Vec<u8>, Vec<u8>)>,
 }
 
 /// Differences between replicas with the same applied index, and ranges whose replicas have not come together.
 pub fn violations(world: &World) -> Vec<String> {
     let mut ranges: BTreeMap<RangeId, Vec<(usize, Held)>> = BTreeMap::new();
-    let whole = world.nodes.iter().filter(|node| world.is_whole(node.index));
-    for node in whole.clone() {
+    for node in world.nodes.iter().filter(|node| world.is_whole(node.index)) {
         let Some(process) = &node.process else { continue };
         for replica in process.store.replicas() {
+            eprintln!(
+                "DBG node {} {} applied {:?} hollow {} incoming {:?} term {} leader {:?} last {} commit {} trunc {} stopped {:?} leading {} members {:?}",
+                node.index,
+                replica.descriptor(),
+                replica.applied,
+                replica.hollow,
+                replica.incoming.as_ref().map(|i| i.version()),
+                replica.group.term(),
+                replica.leader_node(),
+                replica.group.last_index(),
+                replica.group.committed_index(),
+                replica.group.truncated_index(),
+                replica.stopped,
+                replica.is_serving(),
+                replica
+                    .descriptor()
+                    .replicas
+                    .iter()
+                    .map(|r| format!("{}:{}{:?}", r.node, r.id, r.role))
+                    .collect::<Vec<_>>()
+            );
             if replica.stopped.is_some() && node.disk.rotten {
                 continue;
             }
@@ -48,7 +68,7 @@ pub fn violations(world: &World) -> Vec<String> {
                 assert!(node.disk.rotten, "node {} cannot read a disk that nobody has damaged", node.index);
                 continue;
             }
-            let held = Held { applied: replica.applied.index, descriptor: replica.descriptor().to_string(), data };
+            let held = Held { applied: replica.applied.index, descriptor: replica.descriptor().clone(), data };
             ranges.entry(replica.descriptor().id).or_default().push((node.index, held));
         }
     }
@@ -74,13 +94,18 @@ pub fn violations(world: &World) -> Vec<String> {
                 ));
             }
         }
-        // A replica that has stopped applies no split either, so on a damaged disk any may be missing.
-        let sound = |node: usize| !world.nodes[node].disk.rotten;
-        let held = replicas.iter().filter(|(node, _)| sound(*node)).count();
-        let expected = whole.clone().filter(|node| sound(node.index)).count();
-        if held < expected {
-            found.push(format!("{range} has {held} replicas on {expected} nodes"));
-        }
+        found.extend(misplaced(world, range, &replicas));
     }
     found
+}
+
+/// A range has replicas where its newest descriptor says, and nowhere else.
+fn misplaced(world: &World, range: RangeId, replicas: &[(usize, Held)]) -> Option<String> {
+    let newest = replicas.iter().map(|(_, held)| &held.descriptor).max_by_key(|descriptor| descriptor.epoch)?;
+    // A replica that has stopped applies no split either, so on a damaged disk any may be missing.
+    let sound = |node: usize| world.is_whole(node) && !world.nodes[node].disk.rotten;
+    let expected = newest.replicas.iter().map(|replica| replica.node.0 as usize - 1).filter(|node| sound(*node));
+    let expected: BTreeSet<usize> = expected.collect();
+    let held: BTreeSet<usize> = replicas.iter().map(|(node, _)| *node).filter(|node| sound(*node)).collect();
+    (held != expected).then(|| format!("{range} has replicas on the nodes {held:?}, not on {expected:?}"))
 }

@@ -52,6 +52,11 @@ impl SimEngine {
         self.memory.flush();
     }
 
+    /// A disk that failed is as good as new when the process starts again.
+    pub fn recover(&self) {
+        self.health.fails.store(false, Ordering::Relaxed);
+    }
+
     /// What was not flushed is gone. A disk that failed is as good as new after the restart.
     pub fn crash(&self) {
         self.memory.crash();

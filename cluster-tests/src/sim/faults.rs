@@ -49,6 +49,8 @@ pub enum Fault {
     Flush { node: usize },
     /// The node hands the leadership of one of its ranges to another.
     Transfer { node: usize, dice: u64 },
+    /// A replica of some range moves to a node that has none of it.
+    Move { dice: u64 },
 }
 
 /// The kinds of faults, by name.
@@ -63,7 +65,7 @@ const fn kind(name: &'static str, what: &'static str) -> Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 21] = [
+    pub const ALL: [Kind; 22] = [
         kind("crash", "a node loses power and what it has not synced"),
         kind("tear", "the same, and a write under way is torn"),
         kind("kill", "a process dies"),
@@ -85,6 +87,7 @@ impl Kind {
         kind("split", "a range is split"),
         kind("flush", "an engine is flushed and its logs are cut"),
         kind("transfer", "a leader hands over"),
+        kind("move", "a replica moves to another node, where there is one to spare"),
     ];
 
     pub fn named(name: &str) -> Option<Kind> {
@@ -148,6 +151,20 @@ pub fn lead_clocks_astray(plan: &mut FaultPlan, rng: &mut Rng, nodes: usize, at_
     plan.0.sort_by_key(|(at, _)| *at);
 }
 
+/// Adds moves of replicas, all the time.
+pub fn keep_moving(plan: &mut FaultPlan, rng: &mut Rng, to_ns: u64) {
+    let mut at = 0;
+    let gap_max = rng.between(2, 15) * SECOND / 10;
+    loop {
+        at += rng.between(SECOND / 50, gap_max);
+        if at >= to_ns {
+            break;
+        }
+        plan.0.push((at, Fault::Move { dice: rng.next() }));
+    }
+    plan.0.sort_by_key(|(at, _)| *at);
+}
+
 impl Deck<'_> {
     fn draw(&mut self, name: &str) -> Option<Fault> {
         let (rng, nodes) = (&mut *self.rng, self.nodes);
@@ -179,6 +196,7 @@ impl Deck<'_> {
             "split" => Fault::Split { key: dice },
             "flush" => Fault::Flush { node },
             "transfer" => Fault::Transfer { node, dice },
+            "move" => Fault::Move { dice },
             _ => return None,
         })
     }
@@ -215,6 +233,7 @@ impl Fault {
             Fault::Split { key } => ("split", vec![key]),
             Fault::Flush { node } => ("flush", vec![node as u64]),
             Fault::Transfer { node, dice } => ("transfer", vec![node as u64, dice]),
+            Fault::Move { dice } => ("move", vec![dice]),
         }
     }
 
@@ -227,7 +246,7 @@ impl Fault {
         match *self {
             Fault::Partition { set, .. } | Fault::Swizzle { set, .. } => set.checked_ilog2().unwrap_or(0) as usize,
             Fault::OneWay { from, to, .. } | Fault::Flap { from, to, .. } => from.max(to),
-            Fault::Blackout { .. } | Fault::Split { .. } => 0,
+            Fault::Blackout { .. } | Fault::Split { .. } | Fault::Move { .. } => 0,
             _ => self.parts().1[0] as usize,
         }
     }
@@ -263,6 +282,7 @@ impl Fault {
             "split" => Fault::Split { key: numbers[0] },
             "flush" => Fault::Flush { node },
             "transfer" => Fault::Transfer { node, dice: second? },
+            "move" => Fault::Move { dice: numbers[0] },
             _ => return None,
         };
         Some(fault)

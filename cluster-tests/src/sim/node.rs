@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use proto::{ClusterId, Locality, NodeDescriptor, NodeId, NodeRecord};
+use proto::{ClusterId, Locality, NodeDescriptor, NodeId, NodeRecord, RangeDescriptor};
 use server::config::Knobs;
 use server::kv::{Db, DbConfig};
 use server::raft::LogFrame;
@@ -56,6 +56,8 @@ pub struct Waiting {
 #[derive(Clone)]
 pub struct ClusterOptions {
     pub nodes: usize,
+    /// How many of the nodes, the first ones, hold the first ranges.
+    pub replicas: usize,
     pub seed: u64,
     pub knobs: Arc<Knobs>,
     pub max_error: Duration,
@@ -76,15 +78,20 @@ impl ClusterOptions {
     pub fn ids(&self) -> Vec<NodeId> {
         (1..=self.nodes as u64).map(NodeId).collect()
     }
+
+    fn first_ranges(&self) -> Vec<RangeDescriptor> {
+        initial_ranges(&self.ids()[..self.replicas])
+    }
 }
 
 impl Node {
     /// A node with a freshly initialised disk.
     pub fn new(index: usize, options: &ClusterOptions) -> Node {
         let disk = Disk::new(options.planted);
-        let contents = initial_contents(&initial_ranges(&options.ids()));
-        disk.engine.clone().write(contents).expect("memory does not fail");
-        disk.engine.flush();
+        if index < options.replicas {
+            disk.engine.clone().write(initial_contents(&options.first_ranges())).expect("memory does not fail");
+            disk.engine.flush();
+        }
         Node {
             index,
             id: NodeId(index as u64 + 1),
@@ -107,6 +114,7 @@ impl Node {
     /// A sentence, if what it holds is damaged.
     pub fn start(&mut self, options: &ClusterOptions, shared: &Arc<Shared>) -> Result<bool, String> {
         self.life += 1;
+        self.disk.engine.recover();
         let Recovered { log, torn } = self.disk.recover()?;
         let rng = Rng::new(options.seed, &format!("node {} life {}", self.index, self.life));
         let others = options.ids().into_iter().filter(|id| *id != self.id);
@@ -138,7 +146,7 @@ impl Node {
             knobs: options.knobs.clone(),
             node: self.id,
             members: options.ids().into_iter().map(member).collect(),
-            ranges: initial_ranges(&options.ids()),
+            ranges: options.first_ranges(),
         });
         self.process = Some(Process { env, store, db });
         Ok(torn)

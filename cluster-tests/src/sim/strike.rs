@@ -1,6 +1,8 @@
 //! Faults strike, and are healed.
 
-use proto::RangeId;
+use std::time::Duration;
+
+use proto::{NodeId, RangeDescriptor, RangeId};
 
 use super::disk::Loss;
 use super::faults::Fault;
@@ -61,6 +63,7 @@ impl World {
             Fault::Split { key } => self.split(key),
             Fault::Flush { node } => self.ask_store(node, |store, effects| store.start_flush(effects)),
             Fault::Transfer { node, dice } => self.transfer(node, dice),
+            Fault::Move { dice } => self.move_replica(dice),
         }
     }
 
@@ -147,6 +150,35 @@ impl World {
         let Some((node, db)) = (0..self.nodes.len()).find_map(|n| self.db(n).map(|db| (n, db))) else { return };
         let task = (self.on_split)(db, key);
         self.executor.spawn(node, task);
+    }
+
+    /// Moves a replica, through some node. Whatever becomes of it: the next one goes on with what this one leaves.
+    fn move_replica(&mut self, dice: u64) {
+        const PATIENCE: Duration = Duration::from_secs(3);
+        let mut rng = Rng::new(dice, "move");
+        let running: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].process.is_some()).collect();
+        let known = running.iter().filter_map(|node| self.nodes[*node].process.as_ref());
+        let known: Vec<RangeDescriptor> = known
+            .flat_map(|process| process.store.replicas())
+            .filter(|replica| !replica.hollow)
+            .map(|replica| replica.descriptor().clone())
+            .collect();
+        if known.is_empty() {
+            return;
+        }
+        let range = rng.pick(&known).clone();
+        let spare: Vec<NodeId> =
+            self.nodes.iter().map(|node| node.id).filter(|id| range.replica_on(*id).is_none()).collect();
+        let held: Vec<NodeId> = range.voters().map(|replica| replica.node).collect();
+        if spare.is_empty() || held.is_empty() {
+            return;
+        }
+        let (add, remove) = (*rng.pick(&spare), *rng.pick(&held));
+        let node = *rng.pick(&running);
+        let Some(db) = self.db(node) else { return };
+        let (key, voters) = (range.start.clone(), self.options.replicas);
+        let task = async move { drop(db.move_replica(&key, Some(add), Some(remove), voters, PATIENCE).await) };
+        self.executor.spawn(node, Box::pin(task));
     }
 
     /// Hands over the leadership of one of the ranges that a node leads.

@@ -30,6 +30,8 @@ use crate::workload::Operation;
 pub struct Options {
     pub seed: u64,
     pub nodes: usize,
+    /// How many of the nodes, the first ones, hold the first ranges.
+    pub replicas: usize,
     pub knobs: Knobs,
     /// The bound on clock errors; each clock errs by as much as it likes inside it.
     pub max_error: Duration,
@@ -79,6 +81,7 @@ impl Options {
         Options {
             seed,
             nodes,
+            replicas: nodes,
             knobs: Knobs::default(),
             max_error: Duration::ZERO,
             trust: Trust::Bounded,
@@ -185,6 +188,7 @@ impl World {
         let probe = Arc::new(SimProbe::new(seed, &options.points));
         let cluster = ClusterOptions {
             nodes: options.nodes,
+            replicas: options.replicas,
             seed,
             knobs: Arc::new(Knobs { probe: probe.clone(), ..options.knobs.clone() }),
             max_error: options.max_error,

@@ -90,9 +90,10 @@ impl Engine for RocksEngine {
         let mut rocks = RocksBatch::default();
         for write in batch.writes {
             let family = self.family(write.space);
-            match write.value {
-                Some(value) => rocks.put_cf(family, write.key, value),
-                None => rocks.delete_cf(family, write.key),
+            match (write.value, write.clear_to) {
+                (Some(value), _) => rocks.put_cf(family, write.key, value),
+                (None, None) => rocks.delete_cf(family, write.key),
+                (None, Some(end)) => rocks.delete_range_cf(family, write.key, end),
             }
         }
         let mut options = WriteOptions::default();

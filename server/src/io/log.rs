@@ -152,7 +152,12 @@ impl LogFiles {
             self.state.ceiling = self.state.ceiling.max(ceiling);
         }
         for record in frame.groups {
+            if record.removed {
+                self.state.groups.remove(&record.range);
+                continue;
+            }
             let group = self.state.groups.entry(record.range).or_default();
+            group.replica = group.replica.max(record.replica);
             if let Some(hard_state) = record.hard_state {
                 group.hard_state = hard_state;
             }
@@ -196,7 +201,7 @@ impl LogFiles {
         segment
             .last
             .iter()
-            .all(|(range, last)| self.state.groups.get(range).is_some_and(|group| group.truncated.index >= *last))
+            .all(|(range, last)| self.state.groups.get(range).is_none_or(|group| group.truncated.index >= *last))
     }
 
     /// Segments in use.

@@ -52,6 +52,11 @@ pub(super) struct Shared {
     members_wanted: AtomicBool,
 }
 
+/// The nodes that are members.
+pub(super) fn present<'a>(members: impl IntoIterator<Item = &'a NodeRecord>) -> Vec<NodeId> {
+    members.into_iter().filter(|m| m.state.is_member()).map(|m| m.descriptor.id).collect()
+}
+
 /// A node that has not been heard of for so long is shown as not live.
 const LIVE: Duration = Duration::from_secs(3);
 
@@ -59,6 +64,7 @@ impl Db {
     pub fn new(config: DbConfig) -> Db {
         let DbConfig { env, outbox, knobs, node, members, ranges } = config;
         let router = Router::new(env.clone(), outbox, knobs.clone(), node, ranges);
+        router.set_nodes(present(&members));
         Db {
             shared: Arc::new(Shared {
                 env,
@@ -171,7 +177,7 @@ impl Db {
         }
         if *tries > 2 {
             self.shared.env.sleep(Duration::from_millis(u64::from(*tries))).await;
-            Box::pin(self.learn_from_meta(key)).await?;
+            self.shared.router.look_up(key).await?;
         }
         Ok(())
     }

@@ -7,13 +7,13 @@
 use std::time::Duration;
 
 use futures::future;
-use proto::request::{Locks, Operation, Read, ReplyBody, Split, Target};
+use proto::range::{RangeOperation, Split};
+use proto::request::{Locks, Operation, ReplyBody};
 use proto::{Key, RangeDescriptor, RangeId, Span, Timestamp, TxnId, codec, keyspace};
 
 use super::api::{BeginOptions, Kv, Lock, ScanOptions, Transaction};
 use super::db::Db;
 use super::error::Error;
-use super::router::Failure;
 use super::transaction::KvTransaction;
 use crate::store::recover::{FIRST_FREE_RANGE, meta_key};
 
@@ -27,27 +27,6 @@ pub(super) fn meta_span() -> Span {
 }
 
 impl Db {
-    /// Learns the descriptor of the range that holds a key from the meta range.
-    pub(super) async fn learn_from_meta(&self, key: &Key) -> Result<(), Failure> {
-        let timestamp = self.shared.env.clock().reading();
-        // The last descriptor that begins at or before the key.
-        let span = Span { start: meta_span().start, end: meta_key(key).next() };
-        let target = Target::Span { span, rows_max: 1, bytes_max: u64::MAX, reverse: true };
-        let read = Read { txn: TxnId::default(), timestamp, target, priority: timestamp };
-        let range = self.shared.router.range_of(&meta_span().start);
-        let deadline = self.shared.knobs.request_deadline;
-        let reply = match self.shared.router.call(&range, Operation::Read(read), deadline).await {
-            // In the way of a lookup there can be the intent of a publication: it will be gone soon.
-            Err(Failure::Refused(_) | Failure::Repartition { .. }) => return Ok(()),
-            reply => reply?,
-        };
-        if let ReplyBody::Rows { rows, .. } = reply.body {
-            let descriptors = rows.iter().filter_map(|row| codec::decode("a range descriptor", &row.value).ok());
-            self.shared.router.learn(descriptors);
-        }
-        Ok(())
-    }
-
     /// Learns all descriptors in a span from the meta range.
     pub(super) async fn refresh_ranges(&self, span: &Span) -> Result<(), Error> {
         let first = self.shared.router.range_of(&span.start).start;
@@ -111,9 +90,9 @@ impl Db {
             return Err(Error::Invalid(format!("no range can begin at key {key}")));
         }
         let right = self.allocate_range().await?;
-        let split = Operation::Split(Split { key: key.clone(), right });
+        let split = Operation::Range(RangeOperation::Split(Split { key: key.clone(), right }));
         let reply = self.call_key(key, &split).await.map_err(Error::from_failure)?;
-        if let ReplyBody::Split(descriptors) = reply.body {
+        if let ReplyBody::Ranges(descriptors) = reply.body {
             self.shared.router.learn(descriptors.iter().cloned());
             for descriptor in &descriptors {
                 self.publish(descriptor).await?;

@@ -29,7 +29,7 @@ use proto::{
 };
 
 use super::api::{BeginOptions, NodeChange, ScanOptions, Transaction};
-use super::db::Db;
+use super::db::{Db, present};
 use super::error::Error;
 use super::meta::meta_span;
 use super::transaction::KvTransaction;
@@ -348,8 +348,10 @@ impl Db {
             members.entry(row.descriptor.id).or_insert_with(|| row.clone()).learn(row);
         }
         let news = *members != before;
+        let present = present(members.values());
         drop(members);
         if news {
+            self.shared.router.set_nodes(present);
             // Whoever puts the copy in force shall look at it.
             self.want_members();
         }

@@ -9,15 +9,17 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures::channel::oneshot;
-use futures::future::{self, Either};
+use futures::future::{self, BoxFuture, Either};
 use proto::message::Body;
-use proto::request::{Operation, RangeRequest, Refusal, Reply, Response};
-use proto::{Key, NodeId, RangeDescriptor, RangeId, Span};
+use proto::request::{Operation, RangeRequest, Read, Refusal, Reply, ReplyBody, Response, Target};
+use proto::{Key, NodeId, RangeDescriptor, RangeId, Span, TxnId, codec};
 use range_split::RangeMap;
 
+use super::meta::meta_span;
 use crate::config::Knobs;
 use crate::env::{Env, Outbox};
 use crate::probe::{Path, Point};
+use crate::store::recover::{META_RANGE, meta_key};
 
 /// How long a gateway waits for an answer where [`Point::ImpatientGateway`] fires.
 const IMPATIENT: Duration = Duration::from_millis(2);
@@ -41,6 +43,8 @@ struct Cache {
     pending: BTreeMap<u64, (NodeId, oneshot::Sender<Response>)>,
     /// Nodes to which the connection broke, and which have not been heard of since. Asked last.
     away: BTreeSet<NodeId>,
+    /// All nodes: whoever holds the meta range now, some of them will know.
+    nodes: Vec<NodeId>,
     next_id: u64,
 }
 
@@ -68,7 +72,8 @@ impl Router {
         }
         // Late answers to requests of an earlier life of this node must not be taken for answers to new ones.
         let next_id = env.random() >> 1;
-        let cache = Cache { map, leaders: BTreeMap::new(), pending: BTreeMap::new(), away: BTreeSet::new(), next_id };
+        let (leaders, pending, away) = Default::default();
+        let cache = Cache { map, leaders, pending, away, nodes: Vec::new(), next_id };
         Router { env, outbox, knobs, me, cache: Mutex::new(cache) }
     }
 
@@ -88,12 +93,56 @@ impl Router {
         cache.map.overlapping(span).map(|range| (range.clone(), cache.leaders.get(&range.id).copied())).collect()
     }
 
-    /// Learns of ranges.
-    pub fn learn(&self, ranges: impl IntoIterator<Item = RangeDescriptor>) {
+    /// Learns of ranges. Says whether any of it was news.
+    pub fn learn(&self, ranges: impl IntoIterator<Item = RangeDescriptor>) -> bool {
         let mut cache = self.cache();
-        for range in ranges {
-            cache.map.insert(range);
+        ranges.into_iter().fold(false, |news, range| cache.map.insert(range) || news)
+    }
+
+    /// The nodes of the cluster.
+    pub fn set_nodes(&self, nodes: Vec<NodeId>) {
+        self.cache().nodes = nodes;
+    }
+
+    /// Learns the descriptor of the range that holds a key from the meta range.
+    ///
+    /// # Errors
+    /// [`Failure::Deadline`] when the meta range does not answer.
+    pub fn look_up<'a>(&'a self, key: &Key) -> BoxFuture<'a, Result<(), Failure>> {
+        let timestamp = self.env.clock().reading();
+        // The last descriptor that begins at or before the key.
+        let span = Span { start: meta_span().start, end: meta_key(key).next() };
+        let target = Target::Span { span, rows_max: 1, bytes_max: u64::MAX, reverse: true };
+        let read = Read { txn: TxnId::default(), timestamp, target, priority: timestamp };
+        let range = self.range_of(&meta_span().start);
+        Box::pin(async move {
+            let reply = match self.call(&range, Operation::Read(read), self.knobs.request_deadline).await {
+                // In the way of a lookup there can be the intent of a publication: it will be gone soon.
+                Err(Failure::Refused(_) | Failure::Repartition { .. }) => return Ok(()),
+                reply => reply?,
+            };
+            if let ReplyBody::Rows { rows, .. } = reply.body {
+                self.learn(rows.iter().filter_map(|row| codec::decode("a range descriptor", &row.value).ok()));
+            }
+            Ok(())
+        })
+    }
+
+    /// Nobody of those that hold a range, as far as is known, leads it. Finds out whether others do by now.
+    async fn is_elsewhere(&self, range: &RangeDescriptor) -> bool {
+        if range.id == META_RANGE {
+            // It cannot be asked about itself: see `target`.
+            return false;
         }
+        // If nobody answers there either, what is known has to do.
+        let _ = self.look_up(&range.start).await;
+        self.knows_better(range)
+    }
+
+    /// Whether a descriptor is not what is known by now.
+    fn knows_better(&self, range: &RangeDescriptor) -> bool {
+        let known = self.range_of(&range.start);
+        (known.id, known.epoch) != (range.id, range.epoch)
     }
 
     /// An answer has arrived. Late and repeated ones find nobody waiting.
@@ -159,8 +208,10 @@ impl Router {
                     self.cache().leaders.insert(range.id, target);
                     return Ok(reply);
                 }
-                Some(Response::Refused(Refusal::WrongRange(ranges))) if !ranges.is_empty() => {
-                    self.learn(ranges);
+                // What is no news comes from a node that knows less than this one: others are to be asked.
+                Some(Response::Refused(Refusal::WrongRange(ranges)))
+                    if self.learn(ranges.clone()) || self.knows_better(range) =>
+                {
                     self.knobs.probe.took(Path::Repartitioned);
                     return Err(Failure::Repartition { sent: maybe_sent });
                 }
@@ -182,6 +233,11 @@ impl Router {
                 }
             }
             attempt += 1;
+            let all_asked = attempt as usize % (range.replicas.len() + 1) == 0;
+            if all_asked && !self.cache().leaders.contains_key(&range.id) && self.is_elsewhere(range).await {
+                self.knobs.probe.took(Path::FoundElsewhere);
+                return Err(Failure::Repartition { sent: maybe_sent });
+            }
         }
     }
 
@@ -224,10 +280,13 @@ impl Router {
         if let Some(leader) = cache.leaders.get(&range.id) {
             return *leader;
         }
-        let here = range.replicas.iter().position(|r| r.node == self.me).unwrap_or(0);
-        let in_turn =
-            |n: usize| range.replicas.get((here + n) % range.replicas.len().max(1)).map_or(self.me, |r| r.node);
-        let turns = attempt as usize..attempt as usize + range.replicas.len();
+        let mut holders: Vec<NodeId> = range.replicas.iter().map(|r| r.node).collect();
+        if range.id == META_RANGE && attempt as usize > holders.len() {
+            holders.extend(cache.nodes.iter().filter(|node| range.replica_on(**node).is_none()));
+        }
+        let here = holders.iter().position(|node| *node == self.me).unwrap_or(0);
+        let in_turn = |n: usize| holders.get((here + n) % holders.len().max(1)).copied().unwrap_or(self.me);
+        let turns = attempt as usize..attempt as usize + holders.len();
         let present = turns.map(in_turn).find(|node| !cache.away.contains(node));
         present.unwrap_or_else(|| in_turn(attempt as usize))
     }

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use minicbor::bytes::ByteVec;
 use prost_raft::Message as _;
-use raft::eraftpb::{Entry, HardState, Message, MessageType, Snapshot, SnapshotMetadata};
+use raft::eraftpb::{ConfChangeV2, Entry, HardState, Message, MessageType, Snapshot, SnapshotMetadata};
 use raft::{RawNode, ReadOnlyOption, StateRole};
 
+use super::members::{MemberChange, Members};
 use super::record::{self, GroupRecord, LogEntry, LogPosition, RecoveredGroup};
 use super::storage::LogStore;
 use proto::RangeId;
@@ -15,9 +16,9 @@ use proto::RangeId;
 #[derive(Clone, Debug)]
 pub struct GroupConfig {
     pub range: RangeId,
-    /// This replica's id, among `voters`.
+    /// This replica's id, among `members`.
     pub replica: u64,
-    pub voters: Vec<u64>,
+    pub members: Members,
     /// Drives the election timeouts.
     pub seed: u64,
     /// Ticks without a leader before an election; each timeout is drawn between this and twice this.
@@ -32,6 +33,17 @@ pub struct GroupConfig {
 /// A heartbeat round that a quorum has acknowledged in the leader's term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Round(pub u64);
+
+/// How a leader sees a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub replica: u64,
+    /// The last entry that it is known to hold.
+    pub matched: u64,
+    /// Whether it has answered lately.
+    pub active: bool,
+    pub needs_snapshot: bool,
+}
 
 /// What became ready.
 #[derive(Debug, Default)]
@@ -64,6 +76,7 @@ pub struct Group {
     installing: Option<Installing>,
     /// Followers that were sent the whole state, and how many ticks ago.
     snapshots_sent: Vec<(u64, u32)>,
+    hollow: bool,
 }
 
 /// A Raft snapshot on its way to disk.
@@ -113,7 +126,7 @@ impl Group {
     /// # Errors
     /// A sentence, if the library refuses the configuration or the recovered state.
     pub fn new(config: GroupConfig, recovered: RecoveredGroup, logger: &slog::Logger) -> Result<Group, String> {
-        let RecoveredGroup { truncated, hard_state, entries } = recovered;
+        let RecoveredGroup { truncated, hard_state, entries, replica: _ } = recovered;
         let last = entries.last().map_or(truncated.index, |e| e.index);
         if config.applied < truncated.index || config.applied > last {
             return Err(format!(
@@ -130,7 +143,7 @@ impl Group {
             commit: hard_state.commit.max(config.applied).min(last),
         };
         let entries = entries.into_iter().map(to_entry).collect();
-        let store = LogStore::new(config.voters.clone(), truncated, hard_state, entries);
+        let store = LogStore::new(config.members.clone(), truncated, hard_state, entries);
         let raft_config = raft::Config {
             id: config.replica,
             election_tick: config.election_ticks,
@@ -158,6 +171,7 @@ impl Group {
             truncated: Some(truncated).filter(|position| position.index > 0),
             installing: None,
             snapshots_sent: Vec::new(),
+            hollow: false,
         };
         group.draw_timeout();
         Ok(group)
@@ -185,9 +199,17 @@ impl Group {
         self.node.raft.set_randomized_election_timeout((least + draw) as usize);
     }
 
+    /// Whether the replica has no contents: it answers and votes by its log, and stands for nothing.
+    pub fn set_hollow(&mut self, hollow: bool) {
+        self.hollow = hollow;
+    }
+
     /// Lets a tick pass.
     pub fn tick(&mut self) {
-        if self.installing.is_none() {
+        if self.hollow {
+            // It stands for nothing; but it knows as well as anyone how long its leader has been silent, and votes for others then.
+            self.node.raft.election_elapsed += 1;
+        } else if self.installing.is_none() {
             self.node.tick();
         }
         self.snapshots_sent.iter_mut().for_each(|(_, ticks)| *ticks += 1);
@@ -201,14 +223,13 @@ impl Group {
     /// Takes in a message.
     ///
     /// # Errors
-    /// A sentence, if it is not a message or makes no sense; nothing has changed then.
-    pub fn step(&mut self, payload: &[u8]) -> Result<(), String> {
-        let message = Message::decode(payload).map_err(|e| e.to_string())?;
+    /// A sentence, if it makes no sense; nothing has changed then.
+    pub fn step(&mut self, message: Message) -> Result<(), String> {
         // Proposals and reads are not forwarded (I4): they are evaluated by the leader itself.
         if matches!(message.get_msg_type(), MessageType::MsgPropose | MessageType::MsgReadIndex) {
             return Ok(());
         }
-        if message.get_msg_type() == MessageType::MsgTimeoutNow && self.installing.is_some() {
+        if message.get_msg_type() == MessageType::MsgTimeoutNow && (self.installing.is_some() || self.hollow) {
             return Ok(());
         }
         let result = self.node.step(message);
@@ -227,9 +248,37 @@ impl Group {
         result.map_err(|e| e.to_string())
     }
 
+    /// Proposes a change of members; only a leader may. `context` is what the replica wants to find with the entry.
+    ///
+    /// # Errors
+    /// A sentence, if it was not accepted. It will never take effect then.
+    pub fn propose_change(&mut self, change: &MemberChange, context: Vec<u8>) -> Result<(), String> {
+        // Of a change that it does not like the library makes an empty entry, and says nothing.
+        if self.node.raft.has_pending_conf() {
+            return Err("an earlier change of members may not be applied yet".into());
+        }
+        let joint = !self.node.raft.prs().conf().to_conf_state().voters_outgoing.is_empty();
+        if joint != (*change == MemberChange::Leave) {
+            return Err("a change of members is in its middle".into());
+        }
+        let result = self.node.propose_conf_change(Vec::new(), change.to_conf_change(context));
+        self.draw_timeout();
+        result.map_err(|e| e.to_string())
+    }
+
+    /// A change of members takes effect here, as its entry is applied.
+    ///
+    /// # Errors
+    /// A sentence, if it does not fit the members as they are: the replica is damaged.
+    pub fn apply_change(&mut self, change: &ConfChangeV2) -> Result<(), String> {
+        let result = self.node.apply_conf_change(change);
+        self.draw_timeout();
+        result.map(drop).map_err(|e| e.to_string())
+    }
+
     /// Stands for election.
     pub fn campaign(&mut self) {
-        if self.installing.is_some() {
+        if self.installing.is_some() || self.hollow {
             return;
         }
         // It fails only where it is pointless: unapplied configuration changes, or leading already.
@@ -260,13 +309,13 @@ impl Group {
         let truncated = self.truncated.take();
         if !self.node.has_ready() {
             return truncated.map(|truncated| {
-                let record = GroupRecord { range: self.config.range, truncated: Some(truncated), ..Default::default() };
+                let record = GroupRecord { truncated: Some(truncated), ..self.empty_record() };
                 Output { record: Some(record), number: 0, ..Default::default() }
             });
         }
         let mut ready = self.node.ready();
         let mut output = Output { number: ready.number(), ..Default::default() };
-        let mut record = GroupRecord { range: self.config.range, truncated, ..Default::default() };
+        let mut record = GroupRecord { truncated, ..self.empty_record() };
         if !ready.snapshot().is_empty() {
             let snapshot = ready.snapshot().clone();
             let meta = snapshot.get_metadata();
@@ -311,6 +360,10 @@ impl Group {
         self.snapshots_sent.extend(sent);
         self.draw_timeout();
         Some(output)
+    }
+
+    fn empty_record(&self) -> GroupRecord {
+        GroupRecord { range: self.config.range, replica: self.config.replica, ..GroupRecord::default() }
     }
 
     /// Everything up to this output's record is on disk. Returns the messages that waited for it.
@@ -370,20 +423,29 @@ impl Group {
         self.node.store().truncated().index
     }
 
-    /// On a leader, the lowest index that every follower is known to hold, and a follower that is up to date.
+    /// On a leader, the lowest index that every follower is known to hold, and the voter that is furthest, of those that stay.
     pub fn followers(&self) -> (u64, Option<u64>) {
         let me = self.config.replica;
-        let others = || self.node.raft.prs().iter().filter(|(id, _)| **id != me);
-        let lowest = others().map(|(_, p)| p.matched).min().unwrap_or(u64::MAX);
-        let best = others().filter(|(_, p)| p.recent_active).max_by_key(|(id, p)| (p.matched, **id)).map(|(id, _)| *id);
-        (lowest, best)
+        let others = self.node.raft.prs().iter().filter(|(id, _)| **id != me);
+        (others.map(|(_, p)| p.matched).min().unwrap_or(u64::MAX), self.successor(&[]))
     }
 
-    /// On a leader, the voter that would lead best in its place and is none of these.
+    /// On a leader, the follower that would lead best in its place, is up to date and none of these.
     pub fn successor(&self, but: &[u64]) -> Option<u64> {
-        let others = self.node.raft.prs().iter().filter(|(id, _)| **id != self.config.replica && !but.contains(id));
-        let voters = others.filter(|(id, _)| self.node.raft.prs().conf().voters().contains(**id));
-        voters.filter(|(_, p)| p.recent_active).max_by_key(|(id, p)| (p.matched, **id)).map(|(id, _)| *id)
+        let me = self.config.replica;
+        let voters = self.node.raft.prs().conf().to_conf_state().voters;
+        let able = self
+            .node
+            .raft
+            .prs()
+            .iter()
+            .filter(|(id, p)| **id != me && p.recent_active && voters.contains(id) && !but.contains(id));
+        able.max_by_key(|(id, p)| (p.matched, **id)).map(|(id, _)| *id)
+    }
+
+    /// Whether the log holds this very entry.
+    pub fn holds(&self, index: u64, term: u64) -> bool {
+        self.node.raft.raft_log.match_term(index, term)
     }
 
     /// Whether a follower needs the replica's whole state, to be given by [`Group::offer_snapshot`].
@@ -392,22 +454,48 @@ impl Group {
     }
 
     /// The replica's state as of an applied index.
-    pub fn offer_snapshot(&mut self, index: u64, data: Vec<u8>) {
+    pub fn offer_snapshot(&mut self, index: u64, members: &Members, data: Vec<u8>) {
         let Some(term) = self.node.store().term_of(index) else { return };
-        let conf_state = raft::eraftpb::ConfState { voters: self.config.voters.clone(), ..Default::default() };
-        let metadata = SnapshotMetadata { conf_state: Some(conf_state), index, term };
-        self.node.mut_store().offer_snapshot(Snapshot { data, metadata: Some(metadata) });
+        let metadata = SnapshotMetadata { conf_state: Some(members.to_conf_state()), index, term };
+        self.node.mut_store().offer_snapshot(Some(Snapshot { data, metadata: Some(metadata) }));
     }
 
-    /// The members changed by a Raft snapshot.
-    pub fn set_voters(&mut self, voters: Vec<u64>) {
-        self.config.voters = voters;
+    /// What was offered is of no use any more.
+    pub fn withdraw_snapshot(&mut self) {
+        self.node.mut_store().offer_snapshot(None);
+    }
+
+    /// Asks the leader for a Raft snapshot, though its log might do: the contents here are lost. Asked in vain it is to be asked again.
+    pub fn request_snapshot(&mut self) {
+        // Refused as long as there is no leader, or nothing of its term is here.
+        let _ = self.node.request_snapshot();
+        self.draw_timeout();
+    }
+
+    /// On a leader, how it sees each replica, itself included.
+    pub fn progress(&self) -> Vec<Progress> {
+        let me = self.config.replica;
+        let one = |(id, p): (&u64, &raft::Progress)| Progress {
+            replica: *id,
+            matched: p.matched,
+            active: *id == me || p.recent_active,
+            needs_snapshot: p.state == raft::ProgressState::Snapshot,
+        };
+        self.node.raft.prs().iter().map(one).collect()
     }
 
     /// Whether nothing is waiting to be synced.
     pub fn is_synced(&self) -> bool {
         self.syncing.is_empty()
     }
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// A sentence, if it is none.
+pub fn decode_message(payload: &[u8]) -> Result<Message, String> {
+    Message::decode(payload).map_err(|e| e.to_string())
 }
 
 /// The library's encoding of a message.

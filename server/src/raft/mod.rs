@@ -11,9 +11,11 @@
 pub mod record;
 pub mod frame;
 pub mod storage;
+pub mod members;
 pub mod group;
 
-pub use group::{Group, GroupConfig, Output, Round};
+pub use group::{Group, GroupConfig, Output, Progress, Round};
+pub use members::{MemberChange, Members};
 pub use record::{GroupRecord, LogFrame, RecoveredGroup, RecoveredLog};
 
 /// A logger for the Raft library that drops what it says: its state is visible in metrics and traces.

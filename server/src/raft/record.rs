@@ -42,6 +42,14 @@ pub struct GroupRecord {
     /// Consecutive. They replace entries of the same and higher indexes.
     #[n(4)]
     pub entries: Vec<LogEntry>,
+    /// The replica is gone from this store: nothing of the group before this frame matters any more.
+    #[n(5)]
+    #[cbor(default)]
+    pub removed: bool,
+    /// Whose log it is, of the range's replicas that were on this store one after another.
+    #[n(6)]
+    #[cbor(default)]
+    pub replica: u64,
 }
 
 /// An entry's place.
@@ -84,6 +92,8 @@ pub struct RecoveredGroup {
     pub truncated: LogPosition,
     pub hard_state: HardState,
     pub entries: Vec<LogEntry>,
+    /// Whose log it is; 0 if it has never been said.
+    pub replica: u64,
 }
 
 /// A store's log as its frames left it.
@@ -103,7 +113,11 @@ impl RecoveredLog {
             self.ceiling = self.ceiling.max(ceiling);
         }
         for record in frame.groups {
-            self.groups.entry(record.range).or_default().add(record)?;
+            if record.removed {
+                self.groups.remove(&record.range);
+            } else {
+                self.groups.entry(record.range).or_default().add(record)?;
+            }
         }
         Ok(())
     }
@@ -128,6 +142,7 @@ impl RecoveredLog {
 
 impl RecoveredGroup {
     fn add(&mut self, record: GroupRecord) -> Result<(), String> {
+        self.replica = self.replica.max(record.replica);
         if record.reset {
             self.entries.clear();
             self.truncated = LogPosition::default();
@@ -179,6 +194,8 @@ impl RecoveredGroup {
             reset: false,
             hard_state: Some(self.hard_state),
             entries: Vec::new(),
+            removed: false,
+            replica: self.replica,
         }
     }
 }

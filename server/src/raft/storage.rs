@@ -6,9 +6,10 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
 
+use super::members::Members;
 use super::record::LogPosition;
 
 /// See the module.
@@ -16,7 +17,7 @@ pub struct LogStore {
     entries: VecDeque<Entry>,
     truncated: LogPosition,
     hard_state: HardState,
-    voters: Vec<u64>,
+    members: Members,
     bytes: usize,
     /// What a follower that is too far behind gets.
     snapshot: Option<Snapshot>,
@@ -25,13 +26,13 @@ pub struct LogStore {
 }
 
 impl LogStore {
-    pub fn new(voters: Vec<u64>, truncated: LogPosition, hard_state: HardState, entries: Vec<Entry>) -> LogStore {
+    pub fn new(members: Members, truncated: LogPosition, hard_state: HardState, entries: Vec<Entry>) -> LogStore {
         let bytes = entries.iter().map(|e| e.data.len()).sum();
         LogStore {
             entries: entries.into(),
             truncated,
             hard_state,
-            voters,
+            members,
             bytes,
             snapshot: None,
             snapshot_wanted: Cell::new(false),
@@ -101,15 +102,14 @@ impl LogStore {
         self.snapshot_wanted.replace(false)
     }
 
-    pub fn offer_snapshot(&mut self, snapshot: Snapshot) {
-        self.snapshot = Some(snapshot);
+    pub fn offer_snapshot(&mut self, snapshot: Option<Snapshot>) {
+        self.snapshot = snapshot;
     }
 }
 
 impl Storage for LogStore {
     fn initial_state(&self) -> Result<RaftState> {
-        let conf_state = ConfState { voters: self.voters.clone(), ..Default::default() };
-        Ok(RaftState { hard_state: self.hard_state.clone(), conf_state })
+        Ok(RaftState { hard_state: self.hard_state.clone(), conf_state: self.members.to_conf_state() })
     }
 
     fn entries(

@@ -2,7 +2,7 @@
 
 use proto::codec;
 use proto::request::{Reply, Response};
-use raft::eraftpb::{Entry, EntryType};
+use raft::eraftpb::{ConfChangeV2, Entry, EntryType};
 use txn::WriteBatch;
 use txn::engine::EngineError;
 
@@ -11,11 +11,26 @@ use super::replica::{Replica, Surroundings};
 use super::serve::{Wake, micros, respond};
 use super::state::{self, Applied};
 use crate::probe::Point;
+use crate::raft::members::decode_change;
+
+/// The command in an entry; and the change of members, if it is one.
+fn decode(entry: &Entry) -> Result<(Command, Option<ConfChangeV2>), EngineError> {
+    if entry.entry_type == EntryType::EntryNormal as i32 {
+        return Ok((codec::decode("a command", &entry.data)?, None));
+    }
+    let (change, context) = decode_change(&entry.data).map_err(EngineError::Corrupt)?;
+    Ok((codec::decode("a command", &context)?, Some(change)))
+}
 
 impl Replica {
     /// Applies entries in order, and answers those who proposed them here.
     pub fn apply(&mut self, cx: &mut Surroundings<'_>, entries: &[Entry]) {
-        if self.stopped.is_some() || entries.is_empty() {
+        let Some(last) = entries.last().filter(|_| self.stopped.is_none()) else { return };
+        if self.hollow {
+            // The contents that are to come are further than this.
+            self.applied = Applied { index: last.index, term: last.term };
+            self.group.applied(last.index);
+            self.dirty = true;
             return;
         }
         let at_once = if cx.knobs.probe.fires(Point::SingleApply) { 1 } else { entries.len() };
@@ -34,18 +49,25 @@ impl Replica {
             assert_eq!(entry.index, self.applied.index + 1, "entries are applied one after another");
             self.applied = Applied { index: entry.index, term: entry.term };
             own_term |= self.leading.as_ref().is_some_and(|l| l.term == entry.term);
-            if entry.data.is_empty() || entry.entry_type != EntryType::EntryNormal as i32 {
+            if entry.data.is_empty() {
                 continue;
             }
-            let command: Command = codec::decode("a command", &entry.data)?;
+            let (command, members) = decode(entry)?;
             // Evaluated in one term, appended in another: its latches meant nothing (I4).
             if command.term != entry.term {
                 continue;
             }
             cx.effects.counts.commands_applied += 1;
             batch.writes.extend(command.batch.writes);
-            if let Some(Trigger::Split { left, right, read_floor }) = command.trigger {
-                self.apply_split(cx, &mut batch, left, right, read_floor);
+            if let Some(change) = members {
+                self.group.apply_change(&change).map_err(EngineError::Corrupt)?;
+            }
+            match command.trigger {
+                Some(Trigger::Split { left, right, read_floor }) => {
+                    self.apply_split(cx, &mut batch, left, right, read_floor)?;
+                }
+                Some(Trigger::Members { descriptor }) => self.apply_members(cx, &mut batch, descriptor),
+                None => {}
             }
             finished.push((entry.term, command.proposal));
         }
@@ -67,6 +89,7 @@ impl Replica {
         let Some(leading) = self.leading.as_mut().filter(|l| l.term == term) else { return };
         let Some(proposal) = leading.proposals.remove(&number) else { return };
         leading.latches.release(proposal.latch);
+        leading.reshaping.take_if(|reshaping| *reshaping == number);
         let handed_on = proposal.ends.map(|txn| leading.locks.release(txn)).unwrap_or_default();
         cx.effects.counts.commits += u64::from(proposal.commits);
         let reply = Reply {

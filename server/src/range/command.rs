@@ -33,4 +33,10 @@ pub enum Trigger {
         #[n(2)]
         read_floor: Timestamp,
     },
+    /// The range's members change: the entry is one of the Raft library's for that, around this command.
+    #[n(1)]
+    Members {
+        #[n(0)]
+        descriptor: RangeDescriptor,
+    },
 }

@@ -7,7 +7,8 @@
 //! * [`leadership`]: when a leader may serve at all, and up to which timestamp.
 //! * [`apply`]: a committed entry goes into the engine; its proposer is answered.
 //! * [`split`]: one range becomes two.
-//! * [`snapshot`]: a replica that fell too far behind gets everything at once.
+//! * [`membership`]: replicas are added, promoted and removed.
+//! * [`snapshot`], [`incoming`]: a replica that the log cannot help is given the range's contents.
 //!
 //! **Timestamps are the lease.** A leader serves reads up to its *fence*: an HLC reading that it put on a heartbeat round
 //! which a quorum acknowledged in its term, plus the read window. A new leader counts everything as read up to its *low-water
@@ -21,6 +22,8 @@ pub mod serve;
 pub mod leadership;
 pub mod apply;
 pub mod split;
+pub mod membership;
 pub mod snapshot;
+pub mod incoming;
 
 pub use replica::{Bootstrap, Replica, Surroundings};

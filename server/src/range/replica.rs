@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use proto::message::RaftMessage;
+use proto::message::{Body, RaftMessage};
 use proto::request::{RangeRequest, Refusal, ReplyBody, Response};
 use proto::{Epoch, Key, NodeId, RangeDescriptor, ReplicaDescriptor, ReplicaId, Span, Timestamp, TxnId};
 use raft::eraftpb::Message;
@@ -12,18 +12,25 @@ use txn::latches::{LatchId, Latches};
 use txn::locks::LockTable;
 use txn::reads::ReadMarks;
 
+use super::incoming::Incoming;
+use super::snapshot::Version;
 use super::state::{Applied, INITIAL_POSITION, RangeState};
 use crate::config::Knobs;
 use crate::env::Clock;
 use crate::probe::Path;
 use crate::raft::record::{HardState, LogPosition};
-use crate::raft::{Group, GroupConfig, RecoveredGroup};
+use crate::raft::{Group, GroupConfig, Members, RecoveredGroup};
 
 /// Who asked, to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
     pub node: NodeId,
     pub id: u64,
+}
+
+impl Origin {
+    /// The id of requests that nobody waits for.
+    pub const NOBODY: u64 = 0;
 }
 
 /// What a replica's step may use, and where its effects go.
@@ -35,7 +42,23 @@ pub struct Surroundings<'a> {
     /// Whether the disk has not answered for long.
     pub disk_stalls: bool,
     pub engine: &'a mut dyn Engine,
+    /// From when on the store takes in more contents: what came used up its allowance until then.
+    pub receiving: &'a mut Duration,
     pub effects: &'a mut Effects,
+}
+
+impl Surroundings<'_> {
+    /// Whether contents may be taken in now.
+    pub fn may_receive(&self) -> bool {
+        self.now >= *self.receiving
+    }
+
+    /// So many bytes of contents were taken in.
+    pub fn receive(&mut self, bytes: usize) {
+        let rate = self.knobs.snapshot_bytes_per_second.max(1);
+        let used = Duration::from_nanos((bytes as u64).saturating_mul(1_000_000_000) / rate);
+        *self.receiving = (*self.receiving).max(self.now) + used;
+    }
 }
 
 /// What a replica's step asks the store to do.
@@ -46,6 +69,10 @@ pub struct Effects {
     pub published: Vec<RangeDescriptor>,
     /// New replicas that came into being by a split, led on this store if the left-hand one is.
     pub splits: Vec<(RangeState, bool)>,
+    /// Words for other nodes' replicas.
+    pub messages: Vec<(NodeId, Body)>,
+    /// This replica belongs to its range no longer, as this descriptor says.
+    pub removed: Option<RangeDescriptor>,
     pub counts: Counts,
     /// The disk fails, which concerns the whole store.
     pub failed: Option<String>,
@@ -110,6 +137,8 @@ pub struct Leading {
     pub locks: LockTable,
     pub waiting: BTreeMap<LatchId, Waiting>,
     pub proposals: BTreeMap<u64, Proposal>,
+    /// The proposal in flight that changes the range itself.
+    pub reshaping: Option<u64>,
     /// No read is served above this.
     pub fence: Timestamp,
     /// Rounds asked for, with the HLC reading that went with each.
@@ -129,6 +158,7 @@ impl Leading {
             locks: LockTable::new(knobs.locks),
             waiting: BTreeMap::new(),
             proposals: BTreeMap::new(),
+            reshaping: None,
             fence: Timestamp::ZERO,
             rounds: BTreeMap::new(),
             active: true,
@@ -158,6 +188,15 @@ pub struct Replica {
     pub leader: Option<NodeId>,
     /// Whether its group may have an output.
     pub dirty: bool,
+    /// It has no contents: see [`super::incoming`].
+    pub hollow: bool,
+    pub incoming: Option<Incoming>,
+    /// Which contents have come whole, for Raft to take.
+    pub(super) complete: Option<Version>,
+    /// The log is kept from this entry on, until then, for those who are given contents.
+    pub log_kept: Option<(u64, Duration)>,
+    /// Where replicas are that the descriptor here does not know (yet), and that have written.
+    strangers: BTreeMap<ReplicaId, NodeId>,
 }
 
 /// How a replica comes into being: from what the engine and the log hold, which for a new range is what
@@ -174,6 +213,7 @@ pub fn fresh_log() -> RecoveredGroup {
         truncated: LogPosition { index: INITIAL_POSITION, term: INITIAL_POSITION },
         hard_state: HardState { term: INITIAL_POSITION, vote: 0, commit: INITIAL_POSITION },
         entries: Vec::new(),
+        replica: 0,
     }
 }
 
@@ -193,11 +233,11 @@ impl Replica {
         seed: u64,
         logger: &slog::Logger,
     ) -> Result<Replica, String> {
-        let voters = from.state.descriptor.replicas.iter().map(|r| r.id.0).collect();
-        Replica::with_voters(node, from, voters, knobs, seed, logger)
+        let members = Members::from(&from.state.descriptor);
+        Replica::with_members(node, from, members, knobs, seed, logger)
     }
 
-    /// A replica that knows nothing yet: it votes for nobody and stands for nothing until a Raft snapshot comes.
+    /// A replica without contents, until a Raft snapshot comes.
     pub fn new_empty(
         node: NodeId,
         from: Bootstrap,
@@ -205,13 +245,16 @@ impl Replica {
         seed: u64,
         logger: &slog::Logger,
     ) -> Result<Replica, String> {
-        Replica::with_voters(node, from, Vec::new(), knobs, seed, logger)
+        let mut replica = Replica::with_members(node, from, Members::default(), knobs, seed, logger)?;
+        replica.hollow = true;
+        replica.group.set_hollow(true);
+        Ok(replica)
     }
 
-    fn with_voters(
+    fn with_members(
         node: NodeId,
         from: Bootstrap,
-        voters: Vec<u64>,
+        members: Members,
         knobs: &Knobs,
         seed: u64,
         logger: &slog::Logger,
@@ -224,7 +267,7 @@ impl Replica {
         let config = GroupConfig {
             range: descriptor.id,
             replica: me.id.0,
-            voters,
+            members,
             seed,
             election_ticks: knobs.election_ticks,
             heartbeat_ticks: knobs.heartbeat_ticks,
@@ -242,6 +285,11 @@ impl Replica {
             eager_ticks: 0,
             leader: None,
             dirty: true,
+            hollow: false,
+            incoming: None,
+            complete: None,
+            log_kept: None,
+            strangers: BTreeMap::new(),
         })
     }
 
@@ -252,15 +300,41 @@ impl Replica {
     /// The node that leads, as far as this replica knows.
     pub fn leader_node(&self) -> Option<NodeId> {
         let id = self.group.leader()?;
-        self.descriptor().replicas.iter().find(|r| r.id.0 == id).map(|r| r.node)
+        self.node_of(ReplicaId(id))
     }
 
-    /// A replica that has no contents yet knows of the others only who has written to it. Whoever leads must hear from it, or it is never
-    /// sent a Raft snapshot.
+    /// A replica that lags, or has no contents yet, may not know who writes to it. Whoever leads must hear from it, or it never catches up.
     pub fn meet(&mut self, node: NodeId, id: ReplicaId) {
-        let descriptor = &mut self.state.descriptor;
-        if descriptor.epoch == UNKNOWN_EPOCH && !descriptor.replicas.iter().any(|r| r.id == id) {
-            descriptor.replicas.push(ReplicaDescriptor::voter(node, id));
+        /// Strangers past which the oldest is forgotten.
+        const STRANGERS_MAX: usize = 16;
+        if self.descriptor().replica(id).is_none() && self.strangers.insert(id, node).is_none() {
+            while self.strangers.len() > STRANGERS_MAX {
+                self.strangers.pop_first();
+            }
+        }
+    }
+
+    /// The node of a replica, as far as is known.
+    fn node_of(&self, id: ReplicaId) -> Option<NodeId> {
+        let known = self.descriptor().replica(id).map(|r| r.node);
+        known.or_else(|| self.strangers.get(&id).copied())
+    }
+
+    /// Replaces what is known of the range.
+    pub(super) fn set_state(&mut self, state: RangeState) {
+        if let Some(me) = state.descriptor.replica(self.me.id) {
+            self.me = me;
+        }
+        self.strangers.retain(|id, _| state.descriptor.replica(*id).is_none());
+        self.state = state;
+    }
+
+    /// The keys that are this replica's in its store: none other may hold any of them.
+    pub fn claims(&self) -> Span {
+        match (&self.incoming, self.hollow) {
+            (Some(incoming), _) => incoming.span(),
+            (None, true) => Span { start: self.descriptor().start.clone(), end: self.descriptor().start.clone() },
+            (None, false) => self.descriptor().span(),
         }
     }
 
@@ -273,15 +347,16 @@ impl Replica {
 
     /// Wraps a message of the group for its way; with the node to send it to.
     pub fn address(&self, message: &Message) -> Option<(NodeId, RaftMessage)> {
-        let to = self.descriptor().replicas.iter().find(|r| r.id.0 == message.to)?;
+        let to = ReplicaId(message.to);
+        let node = self.node_of(to)?;
         let wrapped = RaftMessage {
             range: self.descriptor().id,
             start: self.descriptor().start.clone(),
             from: self.me.id,
-            to: to.id,
+            to,
             payload: crate::raft::group::encode_message(message).into(),
         };
-        Some((to.node, wrapped))
+        Some((node, wrapped))
     }
 
     /// The replica stops for good: it answers nothing, and its group is no longer stepped.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proto::codec;
+use proto::range::{RangeOperation, Split};
 use proto::request::{LockingRead, Operation, RangeRequest, Refusal, Reply, ReplyBody, Response};
 use proto::{Key, Span, Timestamp, TxnId};
 use txn::WriteBatch;
@@ -15,6 +16,7 @@ use txn::participant::{self, Context, Evaluation};
 use super::command::{Command, Trigger};
 use super::replica::{Leading, Origin, Proposal, Replica, Surroundings, Waiting, Why};
 use crate::probe::{Path, Point};
+use crate::raft::MemberChange;
 
 /// Why waiting requests are looked at again.
 #[derive(Clone, Copy, Debug)]
@@ -28,12 +30,14 @@ pub enum Wake<'a> {
 }
 
 /// A command on its way into the log.
-struct Proposed {
-    batch: WriteBatch,
-    trigger: Option<Trigger>,
-    reply: ReplyBody,
-    ends: Option<TxnId>,
-    commits: bool,
+pub(super) struct Proposed {
+    pub batch: WriteBatch,
+    pub trigger: Option<Trigger>,
+    /// A change of members, if it is one.
+    pub members: Option<MemberChange>,
+    pub reply: ReplyBody,
+    pub ends: Option<TxnId>,
+    pub commits: bool,
 }
 
 impl Replica {
@@ -143,8 +147,8 @@ impl Replica {
             leading.latches.wait(id, access.writes);
             return Ok(Step::Wait(Why::Latches));
         }
-        if let Operation::Split(split) = operation {
-            return Ok(self.evaluate_split(split, access.writes));
+        if let Operation::Range(operation) = operation {
+            return Ok(self.evaluate_range(operation, access.writes));
         }
         let evaluation = evaluate(cx, leading, now, receipt_floor, operation)?;
         Ok(match evaluation {
@@ -168,7 +172,7 @@ impl Replica {
                 };
                 let commits = matches!(operation, Operation::CommitOne(_) | Operation::CommitRecord(_));
                 Step::Propose(
-                    Box::new(Proposed { batch, trigger: None, reply, ends, commits }),
+                    Box::new(Proposed { batch, trigger: None, members: None, reply, ends, commits }),
                     access.writes,
                     timestamp,
                 )
@@ -176,19 +180,39 @@ impl Replica {
         })
     }
 
+    /// What is asked of the range itself.
+    fn evaluate_range(&mut self, operation: &RangeOperation, writes: Vec<Span>) -> Step {
+        let answer = |result: Result<ReplyBody, Refusal>| match result {
+            Ok(body) => Step::Respond(done(body)),
+            Err(refusal) => Step::refuse(refusal),
+        };
+        match operation {
+            RangeOperation::Split(split) => self.evaluate_split(split, writes),
+            RangeOperation::ChangeReplicas(change) => match self.evaluate_change(change) {
+                Ok(proposed) => Step::Propose(Box::new(proposed), writes, Timestamp::ZERO),
+                Err(refusal) => Step::refuse(refusal),
+            },
+            RangeOperation::Transfer(to) => answer(self.hand_over(*to)),
+            RangeOperation::Inspect => answer(Ok(ReplyBody::Status(Box::new(self.status())))),
+        }
+    }
+
     /// The command of a split, evaluated under a latch on the whole range.
-    fn evaluate_split(&mut self, split: &proto::request::Split, writes: Vec<Span>) -> Step {
+    fn evaluate_split(&mut self, split: &Split, writes: Vec<Span>) -> Step {
+        if let Err(refusal) = self.may_reshape() {
+            return Step::refuse(refusal);
+        }
         let Some(leading) = self.leading.as_ref() else { return Step::refuse(self.refusal()) };
         let read_floor = leading.reads.summary();
         match super::split::plan(&self.state.descriptor, split) {
             Err(refusal) => Step::refuse(refusal),
-            Ok(None) => Step::Respond(done(ReplyBody::Split(vec![self.state.descriptor.clone()]))),
+            Ok(None) => Step::Respond(done(ReplyBody::Ranges(vec![self.state.descriptor.clone()]))),
             Ok(Some((left, right))) => {
-                let reply = ReplyBody::Split(vec![left.clone(), right.clone()]);
+                let reply = ReplyBody::Ranges(vec![left.clone(), right.clone()]);
                 let trigger = Some(Trigger::Split { left, right, read_floor });
                 let batch = WriteBatch::default();
-                let proposed = Proposed { batch, trigger, reply, ends: None, commits: false };
-                Step::Propose(Box::new(proposed), writes, proto::Timestamp::ZERO)
+                let proposed = Proposed { batch, trigger, members: None, reply, ends: None, commits: false };
+                Step::Propose(Box::new(proposed), writes, Timestamp::ZERO)
             }
         }
     }
@@ -203,16 +227,24 @@ impl Replica {
         timestamp: proto::Timestamp,
     ) {
         let Some(leading) = self.leading.as_mut() else { return };
-        let Proposed { batch, trigger, reply, ends, commits } = *proposed;
+        let Proposed { batch, trigger, members, reply, ends, commits } = *proposed;
         let number = leading.next_id();
-        let command = Command { term: leading.term, proposal: number, batch, trigger };
+        let reshapes = trigger.is_some();
+        let command = codec::encode(&Command { term: leading.term, proposal: number, batch, trigger });
         let refused = cx.knobs.probe.fires(Point::ProposalRefused).then(|| "a fault point fires".to_string());
-        if let Some(detail) = refused.or_else(|| self.group.propose(codec::encode(&command)).err()) {
+        let propose = || match members {
+            Some(change) => self.group.propose_change(&change, command).err(),
+            None => self.group.propose(command).err(),
+        };
+        if let Some(detail) = refused.or_else(propose) {
             leading.latches.stop_waiting(id);
             let busy = Refusal::Busy(format!("the command was not accepted: {detail}"));
             return respond(cx, waiting.origin, Response::Refused(busy));
         }
         self.dirty = true;
+        if reshapes {
+            leading.reshaping = Some(number);
+        }
         leading.latches.acquire(id, writes.clone(), timestamp);
         let proposal = Proposal {
             origin: waiting.origin,
@@ -225,6 +257,20 @@ impl Replica {
             commits,
         };
         leading.proposals.insert(number, proposal);
+    }
+
+    /// Proposes a command that nobody asked for.
+    pub(super) fn propose_own(&mut self, cx: &mut Surroundings<'_>, proposed: Proposed) {
+        let origin = self.own_origin();
+        let Some(leading) = self.leading.as_mut() else { return };
+        let id = LatchId(leading.next_id());
+        let request = RangeRequest {
+            range: self.state.descriptor.id,
+            epoch: self.state.descriptor.epoch,
+            operation: Operation::Range(RangeOperation::Inspect),
+        };
+        let waiting = Waiting { origin, request, arrived: cx.now, since: cx.now, why: Why::Latches };
+        self.propose(cx, id, &waiting, Box::new(proposed), Vec::new(), Timestamp::ZERO);
     }
 
     fn park(&mut self, cx: &mut Surroundings<'_>, id: LatchId, mut waiting: Waiting, why: Why) {
@@ -396,5 +442,7 @@ pub fn micros(duration: Duration) -> u64 {
 
 /// Answers a request.
 pub fn respond(cx: &mut Surroundings<'_>, origin: Origin, response: Response) {
-    cx.effects.responses.push((origin, response));
+    if origin.id != Origin::NOBODY {
+        cx.effects.responses.push((origin, response));
+    }
 }

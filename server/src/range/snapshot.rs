@@ -1,32 +1,104 @@
-//! Raft snapshots: a replica that fell behind the truncated log gets the range's whole state at once.
+//! Raft snapshots: a replica that the log cannot help gets the range's contents, a piece at a time.
 //!
-//! The state travels as one value. That bounds the size of a range that can be caught up in this way by what a message may
-//! hold; streaming in chunks belongs to moving replicas.
+//! What Raft sends as a snapshot is only a [`Manifest`]: the range's state as of an applied entry. The contents follow on demand: the
+//! receiver asks for one piece after another (see [`super::incoming`]), at its own pace, and any replica that is as far
+//! answers from what its engine holds *at that moment*. So nobody keeps anything for a transfer: it survives lost
+//! messages, pauses, and a change of leaders.
+//!
+//! Pieces taken at different moments do not make up one moment. They need not. Entries are applied blindly: each sets keys to values,
+//! whatever was there. A key's copy shows it as of some entry at or after the manifest's; applying all entries after the manifest's
+//! to the copies, in order, ends with each key as the last of them left it, which is what the sender has. Until then some keys are ahead of others, and
+//! nobody sees it: only a leader reads, and it serves only once it has applied an entry of its own term, and so all that were committed before.
+//! What this asks for: the sender's log reaches back to the manifest (it is kept while somebody asks), and the range's bounds stay
+//! (else the epoch differs, and the transfer begins anew).
 
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
-use proto::{Span, codec};
-use raft::eraftpb::Snapshot;
+use proto::message::{Body, ContentsMessage};
+use proto::{Epoch, NodeId, ReplicaId, Span, codec};
 use txn::WriteBatch;
-use txn::engine::{self, Engine, EngineError, EngineWrite, Space};
+use txn::engine::{self, Engine, EngineError, Space};
 use txn::keys;
 
 use super::replica::{Replica, Surroundings};
-use super::state::{self, Applied, RangeState};
+use super::state::{Applied, RangeState};
 use crate::probe::Path;
+use crate::raft::Members;
 
-/// A range's state as of an applied entry.
+/// What a Raft snapshot says by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-struct Contents {
+pub struct Manifest {
     #[n(0)]
-    state: RangeState,
+    pub state: RangeState,
     #[n(1)]
-    applied: Applied,
+    pub applied: Applied,
+}
+
+impl Manifest {
+    /// Tells transfers apart.
+    pub fn version(&self) -> Version {
+        Version { epoch: self.state.descriptor.epoch, index: self.applied.index }
+    }
+}
+
+/// Which contents: of a range at an epoch, complete once everything after an entry is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Version {
+    #[n(0)]
+    pub epoch: Epoch,
+    #[n(1)]
+    pub index: u64,
+}
+
+/// A place in a range's contents: this key or the first one after it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Position {
+    #[n(0)]
+    pub space: Space,
+    #[n(1)]
+    pub key: ByteVec,
+}
+
+/// What two replicas say to each other about contents.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Word {
+    /// Give me what comes here.
+    #[n(0)]
+    Ask {
+        #[n(0)]
+        version: Version,
+        #[n(1)]
+        at: Position,
+        #[n(2)]
+        bytes_max: u64,
+    },
+    #[n(1)]
+    Piece(#[n(0)] Piece),
+    /// This version cannot be had here.
     #[n(2)]
-    data: WriteBatch,
+    Gone(#[n(0)] Version),
+}
+
+/// Some rows of the contents.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Piece {
+    #[n(0)]
+    pub version: Version,
+    #[n(1)]
+    pub at: Position,
+    /// A [`WriteBatch`].
+    #[n(2)]
+    pub rows: ByteVec,
+    /// CRC-32C of `rows`, made where they were read.
+    #[n(3)]
+    pub sum: u32,
+    /// Where the next piece begins; none after the last.
+    #[n(4)]
+    pub next: Option<Position>,
 }
 
 /// Where a range's data lies in each space.
-fn bounds(span: &Span) -> [(Space, Vec<u8>, Vec<u8>); 3] {
+pub fn bounds(span: &Span) -> [(Space, Vec<u8>, Vec<u8>); 3] {
     [
         (Space::Versions, keys::versions_of(&span.start), keys::versions_of(&span.end)),
         (Space::Intents, span.start.0.clone(), span.end.0.clone()),
@@ -34,57 +106,113 @@ fn bounds(span: &Span) -> [(Space, Vec<u8>, Vec<u8>); 3] {
     ]
 }
 
+/// Whether any data lies in a span.
+///
+/// # Errors
+/// When the engine fails.
+pub fn holds_any(engine: &dyn Engine, span: &Span) -> Result<bool, EngineError> {
+    let mut found = false;
+    for (space, start, end) in bounds(span) {
+        engine::visit(engine, space, &start, &end, |_, _| {
+            found = true;
+            Ok(false)
+        })?;
+    }
+    Ok(found)
+}
+
+/// Removes a range's data.
+pub fn clear(batch: &mut WriteBatch, span: &Span) {
+    for (space, start, end) in bounds(span) {
+        batch.clear(space, start, end);
+    }
+}
+
 impl Replica {
-    /// Builds what a follower needs, if one asked.
+    /// Offers a follower what it needs, if one asked.
     pub fn make_snapshot(&mut self, cx: &mut Surroundings<'_>) {
-        if self.stopped.is_some() || !self.group.take_snapshot_wanted() {
+        // Even by a leader that does not serve yet: it may need this very follower for its first entry.
+        if self.stopped.is_some() || self.hollow || !self.group.take_snapshot_wanted() {
             return;
         }
         cx.knobs.probe.took(Path::SnapshotMade);
-        match self.contents(cx.engine) {
-            Ok(contents) => self.group.offer_snapshot(self.applied.index, codec::encode(&contents)),
+        let manifest = Manifest { state: self.state.clone(), applied: self.applied };
+        let members = Members::from(&self.state.descriptor);
+        self.group.offer_snapshot(self.applied.index, &members, codec::encode(&manifest));
+        self.keep_log(cx, self.applied.index);
+    }
+
+    /// Keeps the log from here on for whoever is given contents as of this entry.
+    fn keep_log(&mut self, cx: &Surroundings<'_>, index: u64) {
+        let kept = self.log_kept.filter(|(_, until)| *until > cx.now).map_or(index, |(kept, _)| kept.min(index));
+        self.log_kept = Some((kept, cx.now + cx.knobs.snapshot_patience));
+    }
+
+    /// Sends a replica a word about contents.
+    pub(super) fn tell(&self, cx: &mut Surroundings<'_>, to: (NodeId, ReplicaId), word: &Word) {
+        let payload = codec::encode(word).into();
+        let message = ContentsMessage { range: self.descriptor().id, from: self.me.id, to: to.1, payload };
+        cx.effects.messages.push((to.0, Body::Contents(message)));
+    }
+
+    /// Answers a replica that asks for a piece.
+    pub(super) fn give(
+        &mut self,
+        cx: &mut Surroundings<'_>,
+        to: (NodeId, ReplicaId),
+        version: Version,
+        at: Position,
+        bytes_max: u64,
+    ) {
+        if self.stopped.is_some() || self.hollow {
+            return;
+        }
+        let has = self.descriptor().epoch == version.epoch
+            && self.applied.index >= version.index
+            && self.group.truncated_index() <= version.index;
+        if !has {
+            return self.tell(cx, to, &Word::Gone(version));
+        }
+        self.keep_log(cx, version.index);
+        match self.read_piece(cx.engine, version, at, bytes_max) {
+            Ok(piece) => {
+                cx.knobs.probe.took(Path::PieceGiven);
+                self.tell(cx, to, &Word::Piece(piece));
+            }
             Err(error) => self.stop(cx, &error),
         }
     }
 
-    fn contents(&self, engine: &dyn Engine) -> Result<Contents, EngineError> {
-        let mut data = WriteBatch::default();
-        for (space, start, end) in bounds(&self.state.descriptor.span()) {
-            engine::visit(engine, space, &start, &end, |key, value| {
-                data.writes.push(EngineWrite { space, key: key.to_vec(), value: Some(value.to_vec()) });
+    fn read_piece(
+        &self,
+        engine: &dyn Engine,
+        version: Version,
+        at: Position,
+        bytes_max: u64,
+    ) -> Result<Piece, EngineError> {
+        let mut rows = WriteBatch::default();
+        let mut bytes = 0u64;
+        let mut next = None;
+        for (space, start, end) in bounds(&self.descriptor().span()) {
+            if space < at.space {
+                continue;
+            }
+            let from = if space == at.space { start.max(at.key.to_vec()) } else { start };
+            engine::visit(engine, space, &from, &end, |key, value| {
+                if bytes >= bytes_max {
+                    next = Some(Position { space, key: key.to_vec().into() });
+                    return Ok(false);
+                }
+                bytes += (key.len() + value.len()) as u64;
+                rows.put(space, key.to_vec(), value.to_vec());
                 Ok(true)
             })?;
-        }
-        Ok(Contents { state: self.state.clone(), applied: self.applied, data })
-    }
-
-    /// Replaces everything here by a Raft snapshot.
-    pub fn install_snapshot(&mut self, cx: &mut Surroundings<'_>, snapshot: &Snapshot) {
-        if let Err(error) = self.try_install(cx, snapshot) {
-            self.stop(cx, &error);
-        }
-    }
-
-    fn try_install(&mut self, cx: &mut Surroundings<'_>, snapshot: &Snapshot) -> Result<(), EngineError> {
-        let contents: Contents = codec::decode("a Raft snapshot", &snapshot.data)?;
-        let mut batch = WriteBatch::default();
-        for span in [self.state.descriptor.span(), contents.state.descriptor.span()] {
-            for (space, start, end) in bounds(&span) {
-                engine::visit(cx.engine, space, &start, &end, |key, _| {
-                    batch.remove(space, key.to_vec());
-                    Ok(true)
-                })?;
+            if next.is_some() {
+                break;
             }
         }
-        batch.writes.extend(contents.data.writes);
-        self.state = contents.state;
-        self.group.set_voters(self.state.descriptor.replicas.iter().map(|r| r.id.0).collect());
-        self.applied = contents.applied;
-        state::put_state(&mut batch, &self.state);
-        state::put_applied(&mut batch, self.state.descriptor.id, self.applied);
-        cx.engine.write(batch)?;
-        cx.knobs.probe.took(Path::SnapshotInstalled);
-        self.dirty = true;
-        Ok(())
+        let rows = codec::encode(&rows);
+        let sum = crc32c::crc32c(&rows);
+        Ok(Piece { version, at, rows: rows.into(), sum, next })
     }
 }

@@ -5,11 +5,14 @@
 //! stores' engines. The right-hand range begins with a log of its own; the replica on the left-hand leader's store stands for
 //! election at once, and its first term needs no low-water mark beyond the summary.
 
-use proto::request::{Refusal, Split};
+use proto::range::Split;
+use proto::request::Refusal;
 use proto::{Epoch, RangeDescriptor, Timestamp};
 use txn::WriteBatch;
+use txn::engine::EngineError;
 
 use super::replica::{FRESH_APPLIED, Replica, Surroundings};
+use super::snapshot;
 use super::state::{self, RangeState};
 use crate::probe::Path;
 
@@ -42,7 +45,7 @@ impl Replica {
         left: RangeDescriptor,
         right: RangeDescriptor,
         read_floor: Timestamp,
-    ) {
+    ) -> Result<(), EngineError> {
         assert_eq!(left.end, right.start, "the halves of a split touch");
         if let Some(leading) = self.leading.as_ref().filter(|leading| leading.serving) {
             // Nothing was read since the summary was made, for the whole range was latched.
@@ -51,15 +54,24 @@ impl Replica {
         let right = RangeState { descriptor: right, read_floor, receipt_floor: self.state.receipt_floor };
         cx.knobs.probe.took(Path::Split);
         self.state.descriptor = left;
+        self.group.withdraw_snapshot();
         state::put_state(batch, &self.state);
-        state::put_state(batch, &right);
-        state::put_applied(batch, right.descriptor.id, FRESH_APPLIED);
         let leads = self.group.is_leader();
         if leads {
             // The right-hand range cannot elect anyone before it exists elsewhere.
             self.group.tell_committed();
             cx.effects.published.push(self.state.descriptor.clone());
         }
+        // This store may have been told that its replica of the right-hand range was removed, before it came into being (I13).
+        let tombstone = state::tombstone(cx.engine, right.descriptor.id)?;
+        if tombstone.is_some_and(|tombstone| tombstone.next_replica > self.me.id) {
+            cx.knobs.probe.took(Path::SplitOfRemoved);
+            snapshot::clear(batch, &right.descriptor.span());
+            return Ok(());
+        }
+        state::put_state(batch, &right);
+        state::put_applied(batch, right.descriptor.id, FRESH_APPLIED);
         cx.effects.splits.push((right, leads));
+        Ok(())
     }
 }

@@ -1,12 +1,13 @@
 //! What a replica keeps in the engine about itself.
 
 use minicbor::{Decode, Encode};
-use proto::{RangeDescriptor, RangeId, Timestamp, codec};
+use proto::{NodeId, RangeDescriptor, RangeId, ReplicaId, Timestamp, codec};
 use txn::engine::{Engine, EngineError, Space, WriteBatch};
 use txn::keys;
 
 const APPLIED: &[u8] = b"applied";
 const DESCRIPTOR: &[u8] = b"descriptor";
+const TOMBSTONE: &[u8] = b"tombstone";
 
 /// How far the engine has come. Written with every batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -30,6 +31,26 @@ pub struct RangeState {
     pub receipt_floor: Timestamp,
 }
 
+/// What a replica that was removed leaves behind (I13).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Tombstone {
+    /// Replicas with a lower id are gone from this store for good.
+    #[n(0)]
+    pub next_replica: ReplicaId,
+    /// The range as it was last known here: whoever asks for it here is sent on.
+    #[n(1)]
+    pub descriptor: RangeDescriptor,
+}
+
+impl Tombstone {
+    /// Of a node's replica that a descriptor counts as removed.
+    pub fn on(node: NodeId, descriptor: RangeDescriptor) -> Tombstone {
+        // It may be about to have another one.
+        let next_replica = descriptor.replica_on(node).map_or(descriptor.next_replica, |later| later.id);
+        Tombstone { next_replica, descriptor }
+    }
+}
+
 /// The log position at which every replica of a new range begins, so that its first real entry has a predecessor.
 pub const INITIAL_POSITION: u64 = 5;
 
@@ -39,6 +60,25 @@ pub fn put_applied(batch: &mut WriteBatch, range: RangeId, applied: Applied) {
 
 pub fn put_state(batch: &mut WriteBatch, state: &RangeState) {
     batch.put(Space::Local, keys::range_state(state.descriptor.id, DESCRIPTOR), codec::encode(state));
+}
+
+/// The engine holds no replica of the range any more.
+pub fn remove_state(batch: &mut WriteBatch, range: RangeId) {
+    batch.remove(Space::Local, keys::range_state(range, APPLIED));
+    batch.remove(Space::Local, keys::range_state(range, DESCRIPTOR));
+}
+
+pub fn put_tombstone(batch: &mut WriteBatch, range: RangeId, tombstone: &Tombstone) {
+    batch.put(Space::Local, keys::range_state(range, TOMBSTONE), codec::encode(tombstone));
+}
+
+/// What a removed replica of a range left here.
+///
+/// # Errors
+/// When the engine fails.
+pub fn tombstone(engine: &dyn Engine, range: RangeId) -> Result<Option<Tombstone>, EngineError> {
+    let found = engine.get(Space::Local, &keys::range_state(range, TOMBSTONE))?;
+    Ok(found.map(|bytes| codec::decode("a tombstone", &bytes)).transpose()?)
 }
 
 /// Every replica that the engine knows of, in order of range id.

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use proto::message::{Body, Envelope, RaftMessage};
 use proto::request::{RangeRequest, Refusal, Response};
-use proto::{ClusterId, Key, NodeId, NodeState, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, Timestamp};
+use proto::{
+    ClusterId, Key, NodeId, NodeState, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, ReplicaRole, Timestamp,
+};
+use raft::eraftpb::MessageType;
 use txn::engine::Engine;
 
 use super::event::{Effect, Event};
@@ -15,10 +18,11 @@ use crate::config::Knobs;
 use crate::env::Clock;
 use crate::probe::{Path, Point};
 use crate::raft::RecoveredGroup;
+use crate::raft::group::decode_message;
 use crate::range::replica::{
     Bootstrap, Counts, Effects, FRESH_APPLIED, Origin, Replica, Surroundings, UNKNOWN_EPOCH, fresh_log,
 };
-use crate::range::state::{Applied, RangeState};
+use crate::range::state::{self, Applied, RangeState, Tombstone};
 
 /// What a store is made with.
 #[derive(Clone)]
@@ -59,6 +63,10 @@ pub struct Store {
     pub(super) ceiling_asked: Timestamp,
     /// A split was applied: its right-hand side's log must not be on disk before the engine knows of the range.
     pub(super) flush_first: bool,
+    /// Ranges whose replicas here were deleted since the last frame: the log is to forget them.
+    pub(super) forgotten: Vec<RangeId>,
+    /// From when on contents may be taken in.
+    receiving: Duration,
     pub(super) truncation: Truncation,
     pub(super) stats: StoreStats,
     /// Members that are to lead nothing; this node perhaps among them.
@@ -70,7 +78,7 @@ pub struct Store {
 /// What a frame holds that must be told when it is on disk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FrameInFlight {
-    pub outputs: Vec<(RangeId, u64)>,
+    pub outputs: Vec<(RangeId, ReplicaId, u64)>,
     pub ceiling: Option<Timestamp>,
     /// When it was handed to the disk, on the monotonic clock.
     pub since: Duration,
@@ -95,6 +103,8 @@ impl Store {
             frames: BTreeMap::new(),
             ceiling_asked,
             flush_first: false,
+            forgotten: Vec::new(),
+            receiving: Duration::ZERO,
             truncation: Truncation::default(),
             stats: StoreStats::default(),
             resting: BTreeSet::new(),
@@ -115,7 +125,7 @@ impl Store {
             Event::Message(envelope) => self.receive(now, envelope, out),
             Event::Tick => self.tick(now, out),
             Event::Synced(number) => self.synced(now, number, out),
-            Event::Flushed(number) => self.flushed(number),
+            Event::Flushed(number) => self.flushed(now, number),
             Event::Drain => self.drain(),
             Event::Members(members) => self.set_members(&members),
         }
@@ -142,6 +152,8 @@ impl Store {
                 }
             }
             Body::Request { id, request } => self.receive_request(now, Origin { node: from, id }, request, out),
+            Body::Contents(message) => self.receive_contents(now, from, &message, out),
+            Body::Removed { replica, descriptor } => self.hear_of_removal(now, replica, &descriptor, out),
             // Responses are the gateway's, and reports were taken in above.
             Body::Response { .. } | Body::Clock(_) => {}
         }
@@ -184,7 +196,7 @@ impl Store {
             }
             self.with_replica(now, range, out, |replica, cx| replica.serve(cx, origin, request));
         } else {
-            let response = Response::Refused(Refusal::WrongRange(Vec::new()));
+            let response = Response::Refused(Refusal::WrongRange(self.sent_on(range)));
             out.push(Effect::Send { to: origin.node, body: Body::Response { id: origin.id, response } });
         }
     }
@@ -199,35 +211,60 @@ impl Store {
     }
 
     fn receive_raft(&mut self, now: Duration, from: NodeId, message: &RaftMessage, out: &mut Vec<Effect>) {
-        if !self.replicas.contains_key(&message.range) && !self.create_from(from, message) {
+        if self.tell_removed(from, message, out) {
             return;
         }
+        if self.replicas.get(&message.range).is_some_and(|replica| replica.me.id < message.to) {
+            self.replace_by_newer(now, message, out);
+        }
+        if !self.replicas.contains_key(&message.range) && !self.create_from(message) {
+            return;
+        }
+        let Ok(raft_message) = decode_message(&message.payload) else { return };
+        let offered = raft_message.get_msg_type() == MessageType::MsgSnapshot;
+        let takes = !offered || self.may_take(message.range, &raft_message);
         self.with_replica(now, message.range, out, |replica, cx| {
             if replica.stopped.is_some() || replica.me.id != message.to {
                 return;
             }
             replica.meet(from, message.from);
+            if offered && replica.needs_contents(&raft_message) {
+                if takes {
+                    replica.take_offer(cx, (from, message.from), &raft_message);
+                }
+                return;
+            }
             // A message that makes no sense in the present state is Raft's everyday life: it is dropped.
-            let _ = replica.group.step(&message.payload);
+            let _ = replica.group.step(raft_message);
             replica.dirty = true;
             replica.check_leadership(cx);
         });
     }
 
-    /// A message for a replica that is not here: it is to come into being, empty, and will be sent a Raft snapshot;
-    /// unless a replica here still covers its first key, for then a split will bring it.
-    fn create_from(&mut self, from: NodeId, message: &RaftMessage) -> bool {
-        if self.replicas.values().any(|r| r.descriptor().contains(&message.start)) {
+    /// A message for a replica that is not here: it is to come into being, hollow, and will be offered contents; unless a replica
+    /// here claims its first key, for then a split will bring it, or it was removed.
+    fn create_from(&mut self, message: &RaftMessage) -> bool {
+        if self.replicas.values().any(|r| r.claims().contains(&message.start)) {
             return false;
+        }
+        // Whether the engine fails is for the first write to find out.
+        let tombstone = state::tombstone(self.engine.as_ref(), message.range).ok().flatten();
+        if tombstone.is_some_and(|tombstone| message.to < tombstone.next_replica) {
+            return false;
+        }
+        if let Some(orphan) = self.orphans.get(&message.range).filter(|orphan| orphan.replica != message.to.0) {
+            if orphan.replica > message.to.0 {
+                return false;
+            }
+            // A later replica than the one that left its log was added, so that one was removed.
+            self.orphans.remove(&message.range);
+            self.forgotten.push(message.range);
         }
         let descriptor = RangeDescriptor {
             id: message.range,
             start: message.start.clone(),
             end: message.start.clone(),
-            replicas: vec![
-                ReplicaDescriptor::voter(from, message.from),
-                ReplicaDescriptor::voter(self.config.node, message.to),
-            ],
+            replicas: vec![ReplicaDescriptor { node: self.config.node, id: message.to, role: ReplicaRole::Learner }],
             epoch: UNKNOWN_EPOCH,
             next_replica: ReplicaId::default(),
         };
@@ -269,11 +306,12 @@ impl Store {
             clock: self.clock.as_ref(),
             knobs: &self.config.knobs,
             engine: self.engine.as_mut(),
+            receiving: &mut self.receiving,
             effects: &mut effects,
         };
         step(replica, &mut cx);
         self.touched.insert(range);
-        let Effects { responses, published, splits, counts, failed } = effects;
+        let Effects { responses, published, splits, messages, removed, counts, failed } = effects;
         self.stats.counts.commits += counts.commits;
         self.stats.counts.commands_applied += counts.commands_applied;
         self.stats.counts.elections_won += counts.elections_won;
@@ -284,8 +322,12 @@ impl Store {
         let probe = self.config.knobs.probe.as_ref();
         let published = published.into_iter().filter(|_| !probe.fires(Point::PublicationLost));
         out.extend(published.map(Effect::Publish));
+        out.extend(messages.into_iter().map(|(to, body)| Effect::Send { to, body }));
         for (state, leads) in splits {
             self.born_of_split(state, leads);
+        }
+        if let Some(descriptor) = removed {
+            self.delete(now, range, Tombstone::on(self.config.node, descriptor), out);
         }
     }
 
@@ -299,7 +341,8 @@ impl Store {
         }
         self.flush_first = true;
         let mut log = fresh_log();
-        if let Some(orphan) = self.orphans.remove(&id) {
+        let me = state.descriptor.replica_on(self.config.node).map_or(0, |me| me.id.0);
+        if let Some(orphan) = self.orphans.remove(&id).filter(|orphan| orphan.replica == me || orphan.replica == 0) {
             // It may have voted before it had any contents.
             log.hard_state.term = log.hard_state.term.max(orphan.hard_state.term);
             log.hard_state.vote = orphan.hard_state.vote;
@@ -332,7 +375,10 @@ impl Store {
                     replica.tick_election();
                     replica.check_leadership(cx);
                     replica.make_snapshot(cx);
+                    replica.tick_members(cx);
+                    replica.ask_for_contents();
                 }
+                replica.tick_incoming(cx);
                 replica.tick_fence(cx);
                 replica.tick_waiting(cx);
             });

@@ -14,6 +14,7 @@
 pub mod event;
 pub mod machine;
 pub mod ready;
+pub mod removal;
 pub mod recover;
 pub mod truncate;
 

@@ -9,7 +9,7 @@ use raft::eraftpb::Message;
 
 use super::event::Effect;
 use super::machine::{FrameInFlight, Store};
-use crate::raft::LogFrame;
+use crate::raft::{GroupRecord, LogFrame};
 
 impl Store {
     /// Gathers what became ready since the last time.
@@ -26,6 +26,10 @@ impl Store {
             out.push(Effect::Send { to, body: Body::Raft(messages) });
         }
         flush_first |= std::mem::take(&mut self.flush_first);
+        let forgotten = std::mem::take(&mut self.forgotten).into_iter();
+        let forgotten = forgotten.map(|range| GroupRecord { range, removed: true, ..GroupRecord::default() });
+        // What follows in the same frame belongs to replicas that came into being afterwards.
+        frame.groups.splice(0..0, forgotten);
         if !frame.is_empty() {
             let number = self.next_frame;
             self.next_frame += 1;
@@ -56,7 +60,7 @@ impl Store {
             mail.add(replica, &output.messages);
             if let Some(record) = output.record {
                 if output.number > 0 {
-                    in_flight.outputs.push((range, output.number));
+                    in_flight.outputs.push((range, replica.me.id, output.number));
                 }
                 frame.groups.push(record);
             }
@@ -84,8 +88,8 @@ impl Store {
             if let Some(ceiling) = frame.ceiling {
                 self.clock.raise_ceiling(ceiling);
             }
-            for (range, output) in frame.outputs {
-                let Some(replica) = self.replicas.get_mut(&range) else { continue };
+            for (range, id, output) in frame.outputs {
+                let Some(replica) = self.replicas.get_mut(&range).filter(|r| r.me.id == id) else { continue };
                 let messages = replica.group.persisted(output);
                 mail.add(replica, &messages);
                 replica.dirty = true;

@@ -13,7 +13,8 @@ use crate::probe::Path;
 use crate::raft::RecoveredLog;
 use crate::raft::record::LogPosition;
 use crate::range::replica::{Bootstrap, FRESH_APPLIED};
-use crate::range::state::{self, RangeState};
+use crate::range::snapshot;
+use crate::range::state::{self, Applied, RangeState, Tombstone};
 
 /// The range that holds the descriptors of all ranges, and the counters.
 pub const META_RANGE: RangeId = RangeId(1);
@@ -61,10 +62,10 @@ impl Store {
     pub fn open(
         config: StoreConfig,
         clock: Arc<dyn Clock>,
-        engine: Box<dyn Engine>,
+        mut engine: Box<dyn Engine>,
         mut log: RecoveredLog,
     ) -> Result<Store, EngineError> {
-        let known = state::load_all(engine.as_ref())?;
+        let known = tidy_up(engine.as_mut(), config.node, &mut log)?;
         let mut bootstraps = Vec::with_capacity(known.len());
         for (state, applied) in known {
             let mut log = log.groups.remove(&state.descriptor.id).unwrap_or_default();
@@ -78,10 +79,60 @@ impl Store {
             }
             bootstraps.push(Bootstrap { state, applied, log });
         }
+        let forgotten = forget_removed(engine.as_ref(), &mut log)?;
         let mut store = Store::new(config, clock, engine, log.groups);
+        store.forgotten = forgotten;
         for bootstrap in bootstraps {
             store.add_replica(bootstrap, false).map_err(EngineError::Corrupt)?;
         }
         Ok(store)
     }
+}
+
+/// The replicas that the engine holds. Deletes what a crash left of a removed one, and of contents that were still coming in.
+fn tidy_up(
+    engine: &mut dyn Engine,
+    node: NodeId,
+    log: &mut RecoveredLog,
+) -> Result<Vec<(RangeState, Applied)>, EngineError> {
+    let mut batch = WriteBatch::default();
+    let (known, removed): (Vec<_>, Vec<_>) =
+        state::load_all(engine)?.into_iter().partition(|(state, _)| state.descriptor.replica_on(node).is_some());
+    for (RangeState { descriptor, .. }, _) in removed {
+        let id = descriptor.id;
+        state::remove_state(&mut batch, id);
+        state::put_tombstone(&mut batch, id, &Tombstone::on(node, descriptor));
+        log.groups.remove(&id);
+    }
+    let mut held: Vec<Span> = known.iter().map(|(state, _)| state.descriptor.span()).collect();
+    held.sort_by(|a, b| a.start.cmp(&b.start));
+    held.push(Span { start: Key::max(), end: Key::max() });
+    let mut end = Key::MIN;
+    for span in held {
+        if end < span.start {
+            let gap = Span { start: end.clone(), end: span.start.clone() };
+            if snapshot::holds_any(engine, &gap)? {
+                snapshot::clear(&mut batch, &gap);
+            }
+        }
+        end = end.max(span.end);
+    }
+    if !batch.is_empty() {
+        engine.write(batch)?;
+    }
+    Ok(known)
+}
+
+/// Logs of replicas that were deleted: the engine knows it, and a crash kept the log from hearing of it.
+fn forget_removed(engine: &dyn Engine, log: &mut RecoveredLog) -> Result<Vec<RangeId>, EngineError> {
+    let mut forgotten = Vec::new();
+    let orphans: Vec<RangeId> = log.groups.keys().copied().collect();
+    for range in orphans {
+        let of = log.groups.get(&range).map_or(0, |group| group.replica);
+        if state::tombstone(engine, range)?.is_some_and(|tombstone| of < tombstone.next_replica.0) {
+            log.groups.remove(&range);
+            forgotten.push(range);
+        }
+    }
+    Ok(forgotten)
 }

@@ -5,12 +5,16 @@
 //! for one flush more.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proto::RangeId;
 
 use super::event::Effect;
 use super::machine::Store;
 use crate::probe::{Path, Point};
+
+/// A range's log is kept for those who are given its contents, up to so many times the limit of all logs.
+const KEPT_MAX: usize = 4;
 
 /// Which flush is running, and what it will make durable.
 #[derive(Debug, Default)]
@@ -42,27 +46,32 @@ impl Store {
         if self.truncation.running.is_some() {
             return;
         }
-        let applied = self.replicas.iter().map(|(id, r)| (*id, r.applied.index)).collect();
+        let whole = self.replicas.iter().filter(|(_, replica)| !replica.hollow);
+        let applied = whole.map(|(id, replica)| (*id, replica.applied.index)).collect();
         self.truncation.number += 1;
         let number = self.truncation.number;
         self.truncation.running = Some((number, applied));
         out.push(Effect::Flush { number });
     }
 
-    pub(super) fn flushed(&mut self, number: u64) {
+    pub(super) fn flushed(&mut self, now: Duration, number: u64) {
         let Some((running, applied)) = self.truncation.running.take() else { return };
         if running != number {
             self.truncation.running = Some((running, applied));
             return;
         }
+        let log_bytes_max = self.config.knobs.log_bytes_max;
         for (id, durable) in &applied {
-            let Some(replica) = self.replicas.get_mut(id) else { continue };
+            let Some(replica) = self.replicas.get_mut(id).filter(|replica| !replica.hollow) else { continue };
             let before = self.truncation.durable.get(id).copied().unwrap_or(0);
             let ahead = self.config.knobs.probe.fires(Point::CutAheadOfFollowers);
             let before = if ahead { *durable } else { before };
             let wanted = if replica.group.is_leader() { replica.group.followers().0.min(*durable) } else { before };
             let cut = replica.group.truncated_index();
-            replica.group.truncate(wanted.max(before).min(*durable));
+            let kept = replica.log_kept.filter(|(_, until)| *until > now).map_or(u64::MAX, |(index, _)| index);
+            // Those who are given contents would lack what is cut now; but a log does not grow without end for them.
+            let kept = if replica.group.log_bytes() > log_bytes_max.saturating_mul(KEPT_MAX) { u64::MAX } else { kept };
+            replica.group.truncate(wanted.max(before).min(*durable).min(kept));
             if replica.group.truncated_index() > cut {
                 self.config.knobs.probe.took(Path::LogCut);
             }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use goldenscript::{Argument, Command, Context, Runner};
-use proto::request::{CommitOne, Operation, RangeRequest, Read, Split, Target};
+use proto::range::{RangeOperation, ReplicaChange, Split};
+use proto::request::{CommitOne, Operation, RangeRequest, Read, Target};
 use proto::transaction::{TxnMeta, Write};
 use proto::{Epoch, Key, NodeId, NodeState, RangeId, Timestamp, TxnId};
 use server::store::Event;
@@ -25,6 +26,21 @@ pub struct StoreRunner {
 fn node(name: &str) -> Result<NodeId, Box<dyn Error>> {
     let number = name.strip_prefix('n').ok_or_else(|| format!("{name} is no store: write n1, n2 or n3"))?;
     Ok(NodeId(number.parse()?))
+}
+
+/// The step that a `members` command names.
+fn change(args: &mut Args<'_>) -> Result<ReplicaChange, Box<dyn Error>> {
+    let mut nodes = |name: &str| -> Result<Vec<NodeId>, Box<dyn Error>> {
+        args.take(name).into_iter().flat_map(|list| list.split('+')).map(node).collect()
+    };
+    let (learner, non_voter, dropped) = (nodes("learner")?, nodes("nonvoter")?, nodes("drop")?);
+    let (promote, remove) = (nodes("promote")?, nodes("remove")?);
+    Ok(match (learner.first(), non_voter.first(), dropped.first()) {
+        (Some(node), ..) => ReplicaChange::AddLearner(*node),
+        (_, Some(node), _) => ReplicaChange::AddNonVoter(*node),
+        (.., Some(node)) => ReplicaChange::Remove(*node),
+        _ => ReplicaChange::Replace { promote, remove },
+    })
 }
 
 /// A command's arguments, by kind.
@@ -71,7 +87,7 @@ impl<'a> Args<'a> {
 
 impl StoreRunner {
     /// Tells every store that runs who the members are.
-    fn members(&mut self, args: &Args<'_>) -> Result<(), Box<dyn Error>> {
+    fn nodes(&mut self, args: &Args<'_>) -> Result<(), Box<dyn Error>> {
         let mut members: BTreeMap<NodeId, NodeState> = (1..=3).map(|id| (NodeId(id), NodeState::Active)).collect();
         for (name, state) in &args.named {
             let states = [NodeState::Active, NodeState::Draining, NodeState::Decommissioning];
@@ -131,11 +147,13 @@ impl StoreRunner {
                 let target = Target::Keys(keys);
                 (first, Operation::Read(Read { txn: TxnId::default(), timestamp, target, priority: timestamp }))
             }
-            _ => {
+            "split" => {
                 let key = Key::from(args.word()?);
                 let right = RangeId(args.number("id")?.ok_or("id= is missing")?);
-                (key.clone(), Operation::Split(Split { key, right }))
+                (key.clone(), Operation::Range(RangeOperation::Split(Split { key, right })))
             }
+            "transfer" => (Key::from("a"), Operation::Range(RangeOperation::Transfer(node(args.word()?)?))),
+            _ => (Key::from("a"), Operation::Range(RangeOperation::ChangeReplicas(change(&mut args)?))),
         };
         let known = self.world.store(to).and_then(|s| s.replicas().find(|r| r.descriptor().contains(&key)));
         let known = known.map(|r| (r.descriptor().id, r.descriptor().epoch)).unwrap_or_default();
@@ -171,7 +189,8 @@ impl StoreRunner {
     }
 
     fn show_agreement(&self) -> String {
-        let ids = self.world.ids();
+        let holds = |id: &NodeId| self.world.store(*id).is_none_or(|store| store.replicas().next().is_some());
+        let ids: Vec<NodeId> = self.world.ids().into_iter().filter(holds).collect();
         let held: Vec<Vec<String>> = ids.iter().map(|id| show::versions(self.world.engine(*id))).collect();
         if held.iter().all(|lines| *lines == held[0]) {
             return format!("all agree on {} versions", held[0].len());
@@ -198,7 +217,8 @@ impl Runner for StoreRunner {
         let mut args = Args::of(command);
         match command.name.as_str() {
             "tick" => self.tick(args)?,
-            "write" | "read" | "split" => self.ask(&command.name, args)?,
+            "write" | "read" | "split" | "members" | "transfer" => self.ask(&command.name, args)?,
+            "add" => self.world.add(node(args.word()?)?),
             "cut" | "join" => self.world.cut(node(args.word()?)?, command.name == "cut"),
             "hold" => self.world.hold(node(args.word()?)?, true),
             "release" => {
@@ -218,8 +238,8 @@ impl Runner for StoreRunner {
                 self.world.step(node(args.word()?)?, Event::Drain);
                 self.world.settle();
             }
-            "members" => {
-                self.members(&args)?;
+            "nodes" => {
+                self.nodes(&args)?;
                 self.world.settle();
             }
             "finish" => {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use proto::request::{Refusal, ReplyBody, Response};
-use proto::{Key, RangeDescriptor, Timestamp, codec};
+use proto::{Key, RangeDescriptor, ReplicaRole, Timestamp, codec};
 use server::raft::GroupRecord;
 use server::range::Replica;
 use server::range::command::Command;
@@ -27,12 +27,27 @@ pub fn timestamp(timestamp: Timestamp) -> String {
 pub fn descriptor(descriptor: &RangeDescriptor) -> String {
     let end = if descriptor.end == Key::max() { "end".to_string() } else { descriptor.end.to_string() };
     let start = if descriptor.start == Key::MIN { "start".to_string() } else { descriptor.start.to_string() };
-    format!("{} [{start}, {end}) {}", descriptor.id, descriptor.epoch)
+    format!("{} [{start}, {end}) {}{}", descriptor.id, descriptor.epoch, members(descriptor))
+}
+
+/// The members, unless they are the first three.
+fn members(descriptor: &RangeDescriptor) -> String {
+    let shown = descriptor.replicas.iter().map(|r| match r.role {
+        ReplicaRole::Voter => r.node.to_string(),
+        role => format!("{} ({})", r.node, format!("{role:?}").to_lowercase()),
+    });
+    match shown.collect::<Vec<_>>().join(", ") {
+        usual if usual == "n1, n2, n3" || usual.is_empty() => String::new(),
+        others => format!(" on {others}"),
+    }
 }
 
 /// What a frame holds of a group; nothing if it is only what was known.
 pub fn group(record: &GroupRecord, with_vote: bool) -> Option<String> {
     let mut parts = Vec::new();
+    if record.removed {
+        parts.push("forgotten".to_string());
+    }
     if let Some(position) = record.truncated {
         let what = if record.reset { "replaced by a Raft snapshot up to" } else { "begins after" };
         parts.push(format!("{what} {}", position.index));
@@ -42,10 +57,14 @@ pub fn group(record: &GroupRecord, with_vote: bool) -> Option<String> {
         parts.push(format!("term {}, {vote}", state.term));
     }
     for entry in &record.entries {
-        let what = match codec::decode::<Command>("a command", &entry.data) {
-            Err(_) => "empty".into(),
-            Ok(command) if command.trigger.is_some() => "split".into(),
-            Ok(command) => format!("{} writes", command.batch.writes.len()),
+        let what = if entry.kind != 0 {
+            "members".into()
+        } else {
+            match codec::decode::<Command>("a command", &entry.data) {
+                Err(_) => "empty".into(),
+                Ok(command) if command.trigger.is_some() => "split".into(),
+                Ok(command) => format!("{} writes", command.batch.writes.len()),
+            }
         };
         parts.push(format!("entry {} ({what})", entry.index));
     }
@@ -60,8 +79,9 @@ pub fn response(response: &Response) -> String {
                 shown.collect::<Vec<_>>().join(" ")
             }
             ReplyBody::At(at) => format!("committed at {}", timestamp(*at)),
-            ReplyBody::Split(descriptors) => {
-                format!("split into {}", descriptors.iter().map(descriptor).collect::<Vec<_>>().join(" and "))
+            ReplyBody::Ranges(descriptors) => {
+                let shown = descriptors.iter().map(descriptor).collect::<Vec<_>>().join(" and ");
+                if descriptors.len() > 1 { format!("split into {shown}") } else { format!("now {shown}") }
             }
             other => format!("{other:?}"),
         },
@@ -102,6 +122,9 @@ pub fn replica(replica: &Replica) -> String {
                 None => write!(out, ", knows no leader"),
             };
         }
+    }
+    if replica.hollow {
+        out.push_str(", hollow");
     }
     if let Some(why) = &replica.stopped {
         let _ = write!(out, ", stopped: {why}");

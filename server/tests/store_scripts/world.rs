@@ -101,8 +101,14 @@ impl Default for World {
 }
 
 impl World {
+    /// A store that holds nothing.
+    pub fn add(&mut self, id: NodeId) {
+        self.nodes.insert(id, Node { disk: Disk::default(), running: None });
+        self.start(id);
+    }
+
     fn node(&mut self, id: NodeId) -> &mut Node {
-        self.nodes.get_mut(&id).expect("there are n1, n2 and n3")
+        self.nodes.get_mut(&id).expect("there are n1, n2, n3, and those that were added")
     }
 
     pub fn store(&self, id: NodeId) -> Option<&Store> {

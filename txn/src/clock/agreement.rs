@@ -94,9 +94,9 @@ impl Agreement {
         self.others = others.iter().map(other).collect();
     }
 
-    /// Takes a report in. `era` is this node's. Reports of strangers are ignored.
-    pub fn hear(&mut self, from: NodeId, report: &ClockReport, own: &ClockDomain, era: u64, now: Reading) {
-        let Some(slot) = self.others.get_mut(&from) else { return };
+    /// Takes a report in. `era` is this node's. Reports of strangers are ignored: says whether it was none.
+    pub fn hear(&mut self, from: NodeId, report: &ClockReport, own: &ClockDomain, era: u64, now: Reading) -> bool {
+        let Some(slot) = self.others.get_mut(&from) else { return false };
         let elsewhere = match (own, &report.domain) {
             (ClockDomain::Utc, ClockDomain::Utc) => false,
             (ClockDomain::Host { boot: mine, .. }, ClockDomain::Host { boot, .. }) => mine != boot,
@@ -108,6 +108,7 @@ impl Agreement {
         let ahead = report.earliest.since(latest);
         let error = report.latest.since(report.earliest) / 2;
         slot.evidence = Some(Evidence { at: now.monotonic, era: report.era, error, ahead, elsewhere, behind });
+        true
     }
 
     /// How far the worst of the other clocks may err, as far as is known.

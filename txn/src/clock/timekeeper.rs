@@ -217,7 +217,10 @@ impl Timekeeper {
         }
         self.look(now);
         let era = self.era;
-        self.agreement.hear(from, report, own, era, now);
+        if !self.agreement.hear(from, report, own, era, now) {
+            // With no verdict to give, two strangers would answer each other for ever.
+            return false;
+        }
         if self.doubt.is_none() && self.agreement.is_disputed(now.monotonic) {
             self.lose_trust(Doubt::Disputed);
         } else {
@@ -435,6 +438,15 @@ mod tests {
         let mut cluster = with_joining(&[0, 0, HOUR, HOUR, HOUR], 2);
         cluster.talk();
         assert_eq!(cluster.serving(), [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn strangers_are_not_answered() {
+        let mut cluster = Cluster::of(&[0, 0]);
+        cluster.nodes[0].set_others(&BTreeMap::new());
+        let now = cluster.read(1);
+        let report = cluster.nodes[1].report(NodeId(0), ClockDomain::Utc, now).expect("trusted clocks are told of");
+        assert!(!cluster.nodes[0].hear(NodeId(1), &report, &ClockDomain::Utc, now));
     }
 
     #[test]

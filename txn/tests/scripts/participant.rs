@@ -227,7 +227,7 @@ fn show_answer(body: &ReplyBody) -> String {
         ReplyBody::Ok => "⇒ ok".into(),
         ReplyBody::At(timestamp) => format!("⇒ at {}", show(*timestamp)),
         ReplyBody::Record(record) => format!("⇒ {}", show_record(record)),
-        ReplyBody::Split(_) => "⇒ split".into(),
+        ReplyBody::Ranges(_) | ReplyBody::Status(_) => "⇒ about the range".into(),
         ReplyBody::Present(true) => "⇒ all there".into(),
         ReplyBody::Present(false) => "⇒ something is missing, and will not come at or below".into(),
         ReplyBody::ToRecover { record, .. } => format!("⇒ to be recovered: {}", show_record(record)),

@@ -1,0 +1,105 @@
+//! Replicas that belong to their ranges no longer are deleted, and leave tombstones (I13).
+//!
+//! A replica's id is never used twice, and a node holds one replica of a range at a time. So a message to a higher id says
+//! that the replica here was removed, and a message from an id that a descriptor counts as gone comes from one that does not know yet. Its
+//! removal was committed: whoever hears of it may believe it.
+
+use std::time::Duration;
+
+use proto::message::{Body, ContentsMessage, RaftMessage};
+use proto::{NodeId, RangeDescriptor, RangeId, ReplicaId};
+use raft::eraftpb::Message;
+use txn::WriteBatch;
+
+use super::event::Effect;
+use super::machine::Store;
+use crate::probe::Path;
+use crate::range::incoming::manifest;
+use crate::range::snapshot;
+use crate::range::state::{self, Tombstone};
+
+impl Store {
+    /// Deletes a replica for good.
+    pub(super) fn delete(&mut self, now: Duration, range: RangeId, tombstone: Tombstone, out: &mut Vec<Effect>) {
+        self.with_replica(now, range, out, |replica, cx| replica.step_down(cx));
+        let Some(replica) = self.replicas.remove(&range) else { return };
+        self.config.knobs.probe.took(Path::ReplicaDeleted);
+        let mut batch = WriteBatch::default();
+        snapshot::clear(&mut batch, &replica.claims());
+        state::remove_state(&mut batch, range);
+        state::put_tombstone(&mut batch, range, &tombstone);
+        if let Err(error) = self.engine.write(batch) {
+            out.push(Effect::Stop(error.to_string()));
+        }
+        self.touched.remove(&range);
+        self.orphans.remove(&range);
+        self.forgotten.push(range);
+        // Else a crash might leave contents whose votes are forgotten.
+        self.flush_first = true;
+    }
+
+    /// A message for a later replica of a range than the one here: this one was removed, and the later one is to come into being.
+    pub(super) fn replace_by_newer(&mut self, now: Duration, message: &RaftMessage, out: &mut Vec<Effect>) {
+        let Some(replica) = self.replicas.get(&message.range) else { return };
+        let descriptor = replica.descriptor().clone();
+        self.delete(now, message.range, Tombstone { next_replica: message.to, descriptor }, out);
+    }
+
+    /// If a message comes from a replica that was removed, tells it so.
+    pub(super) fn tell_removed(&mut self, from: NodeId, message: &RaftMessage, out: &mut Vec<Effect>) -> bool {
+        let known = match self.replicas.get(&message.range) {
+            Some(replica) if replica.hollow => None,
+            Some(replica) => Some(replica.descriptor().clone()),
+            None => state::tombstone(self.engine.as_ref(), message.range).ok().flatten().map(|t| t.descriptor),
+        };
+        let Some(descriptor) = known.filter(|known| known.has_removed(message.from)) else { return false };
+        self.config.knobs.probe.took(Path::RemovedTold);
+        out.push(Effect::Send { to: from, body: Body::Removed { replica: message.from, descriptor } });
+        true
+    }
+
+    /// Somebody says that a replica here was removed.
+    pub fn hear_of_removal(
+        &mut self,
+        now: Duration,
+        id: ReplicaId,
+        descriptor: &RangeDescriptor,
+        out: &mut Vec<Effect>,
+    ) {
+        let here = self.replicas.get(&descriptor.id).is_some_and(|replica| replica.me.id == id);
+        if here && descriptor.has_removed(id) {
+            let tombstone = Tombstone::on(self.config.node, descriptor.clone());
+            self.delete(now, descriptor.id, tombstone, out);
+        }
+    }
+
+    /// Where a range went that is not here: for a gateway that still asks here.
+    pub(super) fn sent_on(&self, range: RangeId) -> Vec<RangeDescriptor> {
+        let tombstone = state::tombstone(self.engine.as_ref(), range).ok().flatten();
+        tombstone.map(|tombstone| tombstone.descriptor).into_iter().collect()
+    }
+
+    /// Whether the contents that an offer promises have their place here: no other replica claims any of their keys, and not too many
+    /// take in contents already.
+    pub(super) fn may_take(&self, range: RangeId, offer: &Message) -> bool {
+        let Ok(manifest) = manifest(offer) else { return false };
+        let span = manifest.state.descriptor.span();
+        let others = || self.replicas.iter().filter(|(id, _)| **id != range).map(|(_, replica)| replica);
+        let taking = others().filter(|replica| replica.incoming.is_some()).count();
+        taking < self.config.knobs.snapshots_max && !others().any(|replica| replica.claims().overlaps(&span))
+    }
+
+    pub(super) fn receive_contents(
+        &mut self,
+        now: Duration,
+        from: NodeId,
+        message: &ContentsMessage,
+        out: &mut Vec<Effect>,
+    ) {
+        self.with_replica(now, message.range, out, |replica, cx| {
+            if replica.stopped.is_none() && replica.me.id == message.to {
+                replica.hear_of_contents(cx, from, message);
+            }
+        });
+    }
+}
