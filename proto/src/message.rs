@@ -55,6 +55,14 @@ pub enum Body {
         #[n(1)]
         descriptor: RangeDescriptor,
     },
+    /// A replica was removed from its range: may it be deleted? Answered with `Removed`, or not at all.
+    #[n(6)]
+    Straggler {
+        #[n(0)]
+        range: RangeId,
+        #[n(1)]
+        replica: ReplicaId,
+    },
 }
 
 /// A word between two replicas about the contents that one of them lacks.

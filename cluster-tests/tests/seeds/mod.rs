@@ -5,7 +5,7 @@ use cluster_tests::sim::{Coverage, Options};
 use cluster_tests::workload::Work;
 
 /// What the seeds of every day may miss: a crash between two writes that follow each other at once.
-const RARE: &[&str] = &["LogCaughtUp", "RecoveryOvertaken", "SlowRecovery", "CreatedEmpty"];
+const RARE: &[&str] = &["LogCaughtUp", "RecoveryOvertaken", "SlowRecovery", "CreatedEmpty", "SplitOfRemoved"];
 
 /// What happens only where replicas move.
 const OF_MOVES: &[&str] = &[

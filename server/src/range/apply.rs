@@ -67,6 +67,7 @@ impl Replica {
                     self.apply_split(cx, &mut batch, left, right, read_floor)?;
                 }
                 Some(Trigger::Members { descriptor }) => self.apply_members(cx, &mut batch, descriptor),
+                Some(Trigger::Settled { epoch }) => self.apply_settled(cx, &mut batch, epoch),
                 None => {}
             }
             finished.push((entry.term, command.proposal));

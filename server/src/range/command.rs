@@ -1,7 +1,7 @@
 //! What a range replicates: one enum, with stable numbers.
 
 use minicbor::{Decode, Encode};
-use proto::{RangeDescriptor, Timestamp};
+use proto::{Epoch, RangeDescriptor, Timestamp};
 use txn::WriteBatch;
 
 /// An evaluated command, as a Raft entry carries it.
@@ -38,5 +38,11 @@ pub enum Trigger {
     Members {
         #[n(0)]
         descriptor: RangeDescriptor,
+    },
+    /// Everybody who holds this knows durably that the descriptor of this epoch was reached.
+    #[n(2)]
+    Settled {
+        #[n(0)]
+        epoch: Epoch,
     },
 }

@@ -5,8 +5,14 @@
 //! time. Voters change by way of a joint configuration, which the leader leaves as soon as it has applied the entry that
 //! entered it; a leader that is on its way out hands over first.
 //!
-//! A removed replica learns of it by applying the entry, from the leader, or from whichever replica it next
-//! writes to; then its store deletes it and leaves a tombstone (I13).
+//! **A removed replica stays for a while.** The library uses a configuration once its entry is applied, not once it is in the log. So a
+//! follower that does not know yet that the joint configuration was left still needs both majorities to be elected, and if
+//! the leader dies with that knowledge, the votes of those who were removed. They go on voting, therefore, until
+//! the range is *settled*: the leader has proposed another entry after it had applied the removal, and it is committed. Whoever holds that
+//! entry was told with it how far the log is committed, and wrote that down with it; and one of them is in every majority.
+//! Then any replica may tell the removed ones, and their stores delete them and leave tombstones (I13).
+
+use std::time::Duration;
 
 use proto::message::Body;
 use proto::range::{RangeStatus, ReplicaChange, ReplicaStatus};
@@ -112,6 +118,9 @@ impl Replica {
     /// The command of a change of members.
     pub(super) fn evaluate_change(&self, change: &ReplicaChange) -> Result<Proposed, Refusal> {
         self.may_reshape()?;
+        if !self.state.is_settled() {
+            return Err(Refusal::Busy("the last change of members is not settled yet".into()));
+        }
         let planned = plan(self.descriptor(), change)?;
         if let ReplicaChange::Replace { promote, remove } = change {
             if remove.contains(&self.me.node) {
@@ -191,7 +200,17 @@ impl Replica {
     /// A leader leaves a joint configuration; one that is on its way out lets another do it.
     pub fn tick_members(&mut self, cx: &mut Surroundings<'_>) {
         let idle = self.leading.as_ref().is_some_and(|leading| leading.serving && leading.reshaping.is_none());
-        if !idle || !self.descriptor().is_joint() {
+        if self.has_departed() {
+            return self.ask_to_go(cx);
+        }
+        if !idle {
+            return;
+        }
+        if !self.descriptor().is_joint() {
+            if !self.state.is_settled() {
+                let proposed = self.proposed_settlement();
+                self.propose_own(cx, proposed);
+            }
             return;
         }
         if self.me.role == ReplicaRole::Outgoing {
@@ -215,20 +234,63 @@ impl Replica {
     ) {
         assert!(descriptor.epoch.0 == self.descriptor().epoch.0 + 1, "changes of a range follow one another");
         cx.knobs.probe.took(if descriptor.is_joint() { Path::JointEntered } else { Path::MembersChanged });
-        let old = std::mem::replace(&mut self.state.descriptor, descriptor.clone());
-        self.group.withdraw_snapshot();
+        let was_settled = self.state.is_settled();
+        let old = std::mem::replace(&mut self.state.descriptor, descriptor);
+        let descriptor = &self.state.descriptor;
+        let gone: Vec<ReplicaDescriptor> =
+            old.replicas.into_iter().filter(|r| descriptor.replica(r.id).is_none()).collect();
+        if was_settled && gone.is_empty() {
+            self.state.settled = descriptor.epoch;
+        }
+        if let Some(me) = descriptor.replica(self.me.id) {
+            self.me = me;
+        }
         if self.group.is_leader() {
             cx.effects.published.push(descriptor.clone());
-            for gone in old.replicas.iter().filter(|r| descriptor.replica(r.id).is_none()) {
-                let body = Body::Removed { replica: gone.id, descriptor: descriptor.clone() };
-                cx.effects.messages.push((gone.node, body));
-            }
         }
-        match descriptor.replica(self.me.id) {
-            Some(me) => self.me = me,
-            None => cx.effects.removed = Some(descriptor),
+        if let Some(leading) = &mut self.leading {
+            leading.departed.extend(gone);
         }
+        self.group.withdraw_snapshot();
         state::put_state(batch, &self.state);
+    }
+
+    fn proposed_settlement(&self) -> Proposed {
+        Proposed {
+            batch: WriteBatch::default(),
+            reply: ReplyBody::Ok,
+            trigger: Some(Trigger::Settled { epoch: self.descriptor().epoch }),
+            members: None,
+            ends: None,
+            commits: false,
+        }
+    }
+
+    /// Those who were removed are not needed any more.
+    pub(super) fn apply_settled(&mut self, cx: &mut Surroundings<'_>, batch: &mut WriteBatch, epoch: Epoch) {
+        if epoch != self.descriptor().epoch {
+            return;
+        }
+        self.state.settled = epoch;
+        state::put_state(batch, &self.state);
+        let departed = self.leading.as_mut().map(|leading| std::mem::take(&mut leading.departed));
+        for gone in departed.unwrap_or_default() {
+            let body = Body::Removed { replica: gone.id, descriptor: self.descriptor().clone() };
+            cx.effects.messages.push((gone.node, body));
+        }
+    }
+
+    /// A removed replica that has not been told yet that it may go asks whoever may know.
+    fn ask_to_go(&mut self, cx: &mut Surroundings<'_>) {
+        const ASK_AGAIN: Duration = Duration::from_millis(500);
+        if self.asked_to_go.is_some_and(|asked| cx.now < asked + ASK_AGAIN) {
+            return;
+        }
+        self.asked_to_go = Some(cx.now);
+        for member in &self.state.descriptor.replicas {
+            let body = Body::Straggler { range: self.state.descriptor.id, replica: self.me.id };
+            cx.effects.messages.push((member.node, body));
+        }
     }
 
     /// Nobody asked for it: the leader itself did.

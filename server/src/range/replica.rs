@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::message::{Body, RaftMessage};
 use proto::request::{RangeRequest, Refusal, ReplyBody, Response};
-use proto::{Epoch, Key, NodeId, RangeDescriptor, ReplicaDescriptor, ReplicaId, Span, Timestamp, TxnId};
+use proto::{Epoch, Key, NodeId, RangeDescriptor, ReplicaDescriptor, ReplicaId, ReplicaRole, Span, Timestamp, TxnId};
 use raft::eraftpb::Message;
 use txn::engine::{Engine, EngineError};
 use txn::latches::{LatchId, Latches};
@@ -71,8 +71,6 @@ pub struct Effects {
     pub splits: Vec<(RangeState, bool)>,
     /// Words for other nodes' replicas.
     pub messages: Vec<(NodeId, Body)>,
-    /// This replica belongs to its range no longer, as this descriptor says.
-    pub removed: Option<RangeDescriptor>,
     pub counts: Counts,
     /// The disk fails, which concerns the whole store.
     pub failed: Option<String>,
@@ -137,6 +135,8 @@ pub struct Leading {
     pub locks: LockTable,
     pub waiting: BTreeMap<LatchId, Waiting>,
     pub proposals: BTreeMap<u64, Proposal>,
+    /// Replicas whose removal this leader has applied, and that are not told yet that they may go.
+    pub departed: Vec<ReplicaDescriptor>,
     /// The proposal in flight that changes the range itself.
     pub reshaping: Option<u64>,
     /// No read is served above this.
@@ -159,6 +159,7 @@ impl Leading {
             waiting: BTreeMap::new(),
             proposals: BTreeMap::new(),
             reshaping: None,
+            departed: Vec::new(),
             fence: Timestamp::ZERO,
             rounds: BTreeMap::new(),
             active: true,
@@ -195,6 +196,8 @@ pub struct Replica {
     pub(super) complete: Option<Version>,
     /// The log is kept from this entry on, until then, for those who are given contents.
     pub log_kept: Option<(u64, Duration)>,
+    /// When this replica, which was removed, last asked whether it may go.
+    pub(super) asked_to_go: Option<Duration>,
     /// Where replicas are that the descriptor here does not know (yet), and that have written.
     strangers: BTreeMap<ReplicaId, NodeId>,
 }
@@ -261,9 +264,8 @@ impl Replica {
     ) -> Result<Replica, String> {
         let Bootstrap { state, applied, log } = from;
         let descriptor = &state.descriptor;
-        let me = descriptor
-            .replica_on(node)
-            .ok_or_else(|| format!("{} has no replica on {node}, but its data is here", descriptor.id))?;
+        let departed = ReplicaDescriptor { node, id: ReplicaId(log.replica), role: ReplicaRole::Learner };
+        let me = descriptor.replica_on(node).unwrap_or(departed);
         let config = GroupConfig {
             range: descriptor.id,
             replica: me.id.0,
@@ -289,6 +291,7 @@ impl Replica {
             incoming: None,
             complete: None,
             log_kept: None,
+            asked_to_go: None,
             strangers: BTreeMap::new(),
         })
     }
@@ -327,6 +330,11 @@ impl Replica {
         }
         self.strangers.retain(|id, _| state.descriptor.replica(*id).is_none());
         self.state = state;
+    }
+
+    /// Whether it belongs to its range no longer, and knows it.
+    pub fn has_departed(&self) -> bool {
+        !self.hollow && self.descriptor().replica(self.me.id).is_none()
     }
 
     /// The keys that are this replica's in its store: none other may hold any of them.

@@ -51,7 +51,9 @@ impl Replica {
             // Nothing was read since the summary was made, for the whole range was latched.
             assert!(read_floor >= leading.reads.summary(), "I11: a split's summary covers what was read");
         }
-        let right = RangeState { descriptor: right, read_floor, receipt_floor: self.state.receipt_floor };
+        let settled = if self.state.is_settled() { left.epoch } else { self.state.settled };
+        let right = RangeState { descriptor: right, read_floor, receipt_floor: self.state.receipt_floor, settled };
+        self.state.settled = settled;
         cx.knobs.probe.took(Path::Split);
         self.state.descriptor = left;
         self.group.withdraw_snapshot();

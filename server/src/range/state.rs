@@ -1,7 +1,7 @@
 //! What a replica keeps in the engine about itself.
 
 use minicbor::{Decode, Encode};
-use proto::{NodeId, RangeDescriptor, RangeId, ReplicaId, Timestamp, codec};
+use proto::{Epoch, NodeId, RangeDescriptor, RangeId, ReplicaId, Timestamp, codec};
 use txn::engine::{Engine, EngineError, Space, WriteBatch};
 use txn::keys;
 
@@ -29,6 +29,17 @@ pub struct RangeState {
     /// Receipts of transactions that started at or below this may be gone.
     #[n(2)]
     pub receipt_floor: Timestamp,
+    /// Up to which epoch of the descriptor replicas that were removed are not needed any more: see [`super::membership`].
+    #[n(3)]
+    #[cbor(default)]
+    pub settled: Epoch,
+}
+
+impl RangeState {
+    /// Whether those whom the descriptor counts as removed may be deleted.
+    pub fn is_settled(&self) -> bool {
+        self.settled == self.descriptor.epoch
+    }
 }
 
 /// What a replica that was removed leaves behind (I13).

@@ -22,7 +22,7 @@ use crate::raft::group::decode_message;
 use crate::range::replica::{
     Bootstrap, Counts, Effects, FRESH_APPLIED, Origin, Replica, Surroundings, UNKNOWN_EPOCH, fresh_log,
 };
-use crate::range::state::{self, Applied, RangeState, Tombstone};
+use crate::range::state::{self, Applied, RangeState};
 
 /// What a store is made with.
 #[derive(Clone)]
@@ -153,6 +153,7 @@ impl Store {
             }
             Body::Request { id, request } => self.receive_request(now, Origin { node: from, id }, request, out),
             Body::Contents(message) => self.receive_contents(now, from, &message, out),
+            Body::Straggler { range, replica } => drop(self.tell_removed(from, range, replica, out)),
             Body::Removed { replica, descriptor } => self.hear_of_removal(now, replica, &descriptor, out),
             // Responses are the gateway's, and reports were taken in above.
             Body::Response { .. } | Body::Clock(_) => {}
@@ -211,7 +212,7 @@ impl Store {
     }
 
     fn receive_raft(&mut self, now: Duration, from: NodeId, message: &RaftMessage, out: &mut Vec<Effect>) {
-        if self.tell_removed(from, message, out) {
+        if self.tell_removed(from, message.range, message.from, out) {
             return;
         }
         if self.replicas.get(&message.range).is_some_and(|replica| replica.me.id < message.to) {
@@ -268,7 +269,12 @@ impl Store {
             epoch: UNKNOWN_EPOCH,
             next_replica: ReplicaId::default(),
         };
-        let state = RangeState { descriptor, read_floor: Timestamp::ZERO, receipt_floor: Timestamp::ZERO };
+        let state = RangeState {
+            descriptor,
+            read_floor: Timestamp::ZERO,
+            receipt_floor: Timestamp::ZERO,
+            settled: UNKNOWN_EPOCH,
+        };
         let log = self.orphans.remove(&message.range).unwrap_or_default();
         let applied = Applied { index: log.truncated.index, term: log.truncated.term };
         self.config.knobs.probe.took(Path::CreatedEmpty);
@@ -311,7 +317,7 @@ impl Store {
         };
         step(replica, &mut cx);
         self.touched.insert(range);
-        let Effects { responses, published, splits, messages, removed, counts, failed } = effects;
+        let Effects { responses, published, splits, messages, counts, failed } = effects;
         self.stats.counts.commits += counts.commits;
         self.stats.counts.commands_applied += counts.commands_applied;
         self.stats.counts.elections_won += counts.elections_won;
@@ -325,9 +331,6 @@ impl Store {
         out.extend(messages.into_iter().map(|(to, body)| Effect::Send { to, body }));
         for (state, leads) in splits {
             self.born_of_split(state, leads);
-        }
-        if let Some(descriptor) = removed {
-            self.delete(now, range, Tombstone::on(self.config.node, descriptor), out);
         }
     }
 

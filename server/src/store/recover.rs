@@ -45,6 +45,7 @@ pub fn initial_contents(ranges: &[RangeDescriptor]) -> WriteBatch {
             descriptor: descriptor.clone(),
             read_floor: Timestamp::BOOTSTRAP,
             receipt_floor: Timestamp::ZERO,
+            settled: descriptor.epoch,
         };
         state::put_state(&mut batch, &state);
         state::put_applied(&mut batch, descriptor.id, FRESH_APPLIED);
@@ -96,8 +97,11 @@ fn tidy_up(
     log: &mut RecoveredLog,
 ) -> Result<Vec<(RangeState, Applied)>, EngineError> {
     let mut batch = WriteBatch::default();
-    let (known, removed): (Vec<_>, Vec<_>) =
-        state::load_all(engine)?.into_iter().partition(|(state, _)| state.descriptor.replica_on(node).is_some());
+    // One that was removed and is not settled yet goes on voting, by its log.
+    let (known, removed): (Vec<_>, Vec<_>) = state::load_all(engine)?.into_iter().partition(|(state, _)| {
+        let descriptor = &state.descriptor;
+        descriptor.replica_on(node).is_some() || log.groups.get(&descriptor.id).is_some_and(|group| group.replica > 0)
+    });
     for (RangeState { descriptor, .. }, _) in removed {
         let id = descriptor.id;
         state::remove_state(&mut batch, id);

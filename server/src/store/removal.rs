@@ -45,16 +45,18 @@ impl Store {
         self.delete(now, message.range, Tombstone { next_replica: message.to, descriptor }, out);
     }
 
-    /// If a message comes from a replica that was removed, tells it so.
-    pub(super) fn tell_removed(&mut self, from: NodeId, message: &RaftMessage, out: &mut Vec<Effect>) -> bool {
-        let known = match self.replicas.get(&message.range) {
-            Some(replica) if replica.hollow => None,
-            Some(replica) => Some(replica.descriptor().clone()),
-            None => state::tombstone(self.engine.as_ref(), message.range).ok().flatten().map(|t| t.descriptor),
+    /// If a message comes from a replica that was removed and is not needed any more, tells it so.
+    pub(super) fn tell_removed(&self, to: NodeId, range: RangeId, id: ReplicaId, out: &mut Vec<Effect>) -> bool {
+        let known = match self.replicas.get(&range) {
+            Some(replica) => Some(&replica.state)
+                .filter(|state| !replica.hollow && state.is_settled())
+                .map(|state| state.descriptor.clone()),
+            // This one could only be deleted once all removals that its descriptor knows of were settled.
+            None => state::tombstone(self.engine.as_ref(), range).ok().flatten().map(|t| t.descriptor),
         };
-        let Some(descriptor) = known.filter(|known| known.has_removed(message.from)) else { return false };
+        let Some(descriptor) = known.filter(|known| known.has_removed(id)) else { return false };
         self.config.knobs.probe.took(Path::RemovedTold);
-        out.push(Effect::Send { to: from, body: Body::Removed { replica: message.from, descriptor } });
+        out.push(Effect::Send { to, body: Body::Removed { replica: id, descriptor } });
         true
     }
 

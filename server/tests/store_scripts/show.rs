@@ -6,7 +6,7 @@ use proto::request::{Refusal, ReplyBody, Response};
 use proto::{Key, RangeDescriptor, ReplicaRole, Timestamp, codec};
 use server::raft::GroupRecord;
 use server::range::Replica;
-use server::range::command::Command;
+use server::range::command::{Command, Trigger};
 use txn::engine::{self, Engine, Space};
 use txn::keys;
 use txn::mvcc;
@@ -62,6 +62,7 @@ pub fn group(record: &GroupRecord, with_vote: bool) -> Option<String> {
         } else {
             match codec::decode::<Command>("a command", &entry.data) {
                 Err(_) => "empty".into(),
+                Ok(command) if matches!(command.trigger, Some(Trigger::Settled { .. })) => "settled".into(),
                 Ok(command) if command.trigger.is_some() => "split".into(),
                 Ok(command) => format!("{} writes", command.batch.writes.len()),
             }
