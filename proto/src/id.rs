@@ -28,7 +28,7 @@ macro_rules! numeric_id {
 }
 
 numeric_id!(
-    /// A process with its store. Assigned when the cluster is initialised, never reused; 0 is nobody.
+    /// A process with its store. Assigned when it becomes a member, never reused; 0 is nobody.
     NodeId, "n"
 );
 numeric_id!(
@@ -99,4 +99,8 @@ uuid_id!(
 uuid_id!(
     /// A cluster. Random, drawn when the cluster is initialised.
     ClusterId
+);
+uuid_id!(
+    /// A store directory. Random, drawn when it is first used; a copy of the directory has the same one.
+    StoreId
 );

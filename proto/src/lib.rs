@@ -19,6 +19,7 @@ pub mod datum;
 pub mod locality;
 pub mod placement;
 pub mod descriptor;
+pub mod member;
 pub mod transaction;
 pub mod range;
 pub mod request;
@@ -27,8 +28,9 @@ pub mod v1;
 
 pub use datum::{DataType, Datum, InputError};
 pub use descriptor::{NodeDescriptor, RangeDescriptor, ReplicaDescriptor, ReplicaRole};
-pub use id::{ClusterId, Epoch, NodeId, RangeId, ReplicaId, TxnId};
+pub use id::{ClusterId, Epoch, NodeId, RangeId, ReplicaId, StoreId, TxnId};
 pub use key::{Key, Span, Value};
 pub use locality::Locality;
+pub use member::{NodeRecord, NodeRun, NodeState};
 pub use placement::PlacementRules;
 pub use timestamp::Timestamp;

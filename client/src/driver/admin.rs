@@ -32,6 +32,31 @@ pub struct NodeStatus {
     pub clock_standing: String,
 }
 
+/// A node, as another sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSummary {
+    pub id: u64,
+    pub address: String,
+    /// The failure domains that it belongs to; empty if it was given none.
+    pub locality: String,
+    /// `active`, `joining`, `draining`, `decommissioning` or `decommissioned`.
+    pub state: String,
+    pub live: bool,
+}
+
+/// What can be done with a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeChange {
+    /// It leads nothing from then on.
+    Drain,
+    /// It may lead again.
+    Undrain,
+    /// It is to lose its replicas.
+    Decommission,
+    /// It has none, and is a member no longer.
+    Finish,
+}
+
 /// Which ranges to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RangeScope {
@@ -103,11 +128,28 @@ impl Admin {
         .await
     }
 
-    /// The members of the cluster: id, address, and whether it lives.
-    pub async fn nodes(&self) -> Result<Vec<(u64, String, bool)>> {
+    /// The nodes of the cluster, also those that were decommissioned.
+    pub async fn nodes(&self) -> Result<Vec<NodeSummary>> {
         let nodes = async |channel| AdminClient::new(channel).nodes(v1::NodesRequest {}).await;
         let response = self.pool.nodes.call("Nodes", nodes).await?.into_inner();
-        Ok(response.nodes.into_iter().map(|n| (n.id, n.address, n.live)).collect())
+        Ok(response.nodes.into_iter().map(node_summary).collect())
+    }
+
+    /// Drains or decommissions a node. Returns it as it is then.
+    ///
+    /// # Errors
+    /// Among others when the change makes no sense or may not be: in words, why.
+    pub async fn change_node(&self, node_id: u64, change: NodeChange) -> Result<NodeSummary> {
+        let change = match change {
+            NodeChange::Drain => v1::NodeChange::Drain,
+            NodeChange::Undrain => v1::NodeChange::Undrain,
+            NodeChange::Decommission => v1::NodeChange::Decommission,
+            NodeChange::Finish => v1::NodeChange::Finish,
+        };
+        let request = v1::ChangeNodeRequest { node_id, change: change.into() };
+        let ask = async |channel| AdminClient::new(channel).change_node(request).await;
+        let response = self.pool.nodes.call("ChangeNode", ask).await?.into_inner();
+        response.node.map(node_summary).ok_or_else(|| Error::protocol("a changed node came back without itself"))
     }
 
     /// The ranges within a scope, in key order.
@@ -175,6 +217,24 @@ fn node_status(wire: v1::StatusResponse) -> NodeStatus {
         clock_source: wire.clock_source,
         clock_error_max: wire.clock_error_us_max.map(Duration::from_micros),
         clock_standing: wire.clock_standing,
+    }
+}
+
+fn node_summary(wire: v1::Node) -> NodeSummary {
+    let state = match wire.state() {
+        v1::NodeState::Unspecified => "unknown",
+        v1::NodeState::Active => "active",
+        v1::NodeState::Joining => "joining",
+        v1::NodeState::Draining => "draining",
+        v1::NodeState::Decommissioning => "decommissioning",
+        v1::NodeState::Decommissioned => "decommissioned",
+    };
+    NodeSummary {
+        id: wire.id,
+        address: wire.address,
+        locality: wire.locality,
+        state: state.to_string(),
+        live: wire.live,
     }
 }
 

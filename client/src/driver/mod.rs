@@ -50,7 +50,7 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-pub use admin::{Admin, NodeStatus, Place, RangeScope, RangeSummary};
+pub use admin::{Admin, NodeChange, NodeStatus, NodeSummary, Place, RangeScope, RangeSummary};
 pub use client::Client;
 pub use config::Config;
 pub use convert::{FromValue, ToValue};

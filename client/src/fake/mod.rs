@@ -101,8 +101,21 @@ impl Admin for Service {
     }
 
     async fn nodes(&self, _request: Request<v1::NodesRequest>) -> Result<Response<v1::NodesResponse>, Status> {
-        let node = v1::Node { id: self.node_id, address: self.address.clone(), live: true };
+        let node = v1::Node {
+            id: self.node_id,
+            address: self.address.clone(),
+            live: true,
+            state: v1::NodeState::Active.into(),
+            ..v1::Node::default()
+        };
         Ok(Response::new(v1::NodesResponse { nodes: vec![node] }))
+    }
+
+    async fn change_node(
+        &self,
+        _request: Request<v1::ChangeNodeRequest>,
+    ) -> Result<Response<v1::ChangeNodeResponse>, Status> {
+        Err(Status::failed_precondition("without the others the ranges would have too few voters"))
     }
 
     async fn ranges(&self, _request: Request<v1::RangesRequest>) -> Result<Response<v1::RangesResponse>, Status> {

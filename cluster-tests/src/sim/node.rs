@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use proto::{ClusterId, Locality, NodeDescriptor, NodeId, RangeDescriptor};
+use proto::{ClusterId, Locality, NodeDescriptor, NodeId, NodeRecord, RangeDescriptor};
 use server::config::Knobs;
 use server::kv::{Db, DbConfig};
 use server::raft::LogFrame;
@@ -136,22 +136,16 @@ impl Node {
         };
         let store = Store::open(config, env.clock.clone(), Box::new(self.disk.engine.clone()), log)
             .map_err(|error| error.to_string())?;
-        let nodes = options
-            .ids()
-            .into_iter()
-            .map(|id| NodeDescriptor {
-                id,
-                address: format!("sim:{}", id.0),
-                boot_id: "sim".into(),
-                locality: Locality::default(),
-            })
-            .collect();
+        let member = |id| {
+            let address = format!("sim:{id}");
+            NodeRecord::founding(NodeDescriptor { id, address, boot_id: "sim".into(), locality: Locality::default() })
+        };
         let db = Db::new(DbConfig {
             env: env.clone(),
             outbox: env.clone(),
             knobs: options.knobs.clone(),
             node: self.id,
-            nodes,
+            members: options.ids().into_iter().map(member).collect(),
             ranges: options.first_ranges(),
         });
         self.process = Some(Process { env, store, db });

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use client::shell::{Format, ShellOptions};
+use proto::Locality;
 
 use txn::clock::Trust;
 
@@ -35,6 +36,9 @@ pub enum Command {
         #[arg(long, default_value = DEFAULT_ADDRESS, value_name = "HOST:PORT")]
         addr: String,
     },
+    /// Look after the nodes of a cluster.
+    #[command(subcommand)]
+    Node(NodeArgs),
     /// Run a whole cluster in this process, in a temporary directory, and open the SQL shell on it.
     Demo(DemoArgs),
     /// Talk SQL to a cluster.
@@ -57,7 +61,7 @@ pub struct StartArgs {
     /// What the other nodes call this one, if not by the address that it listens on.
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
-    /// All nodes of the cluster, as they will call each other.
+    /// Nodes of the cluster, as they call each other: all of them, where it is to be made by `init`; some of those that run, where this one is to join.
     #[arg(long, value_delimiter = ',', value_name = "HOST:PORT,...")]
     pub join: Vec<String>,
     /// Where to listen for PostgreSQL clients.
@@ -66,6 +70,9 @@ pub struct StartArgs {
     /// Where to serve /healthz, /readyz and /metrics.
     #[arg(long, value_name = "HOST:PORT")]
     pub http_listen: Option<String>,
+    /// The failure domains that the node belongs to, the widest first, such as region=eu,zone=b,host=h7.
+    #[arg(long, default_value = "", value_name = "TIER=VALUE,...")]
+    pub locality: Locality,
     /// Which clock to read: `same-host` is one that all nodes of a host share and that nobody can step; `kernel` takes the error from
     /// what synchronises the machine's clock; `fixed:BOUND`, such as fixed:1ms, declares it; `auto` is `same-host` for a cluster
     /// founded on one host, and else `fixed` with --clock-max-error. The same on all nodes.
@@ -88,6 +95,43 @@ impl StartArgs {
     pub fn clock(&self) -> ClockConfig {
         ClockConfig { source: self.clock_source, max_error: self.clock_max_error, trust: self.clocks }
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodeArgs {
+    /// Show the nodes, what they are called, and what they hold.
+    List {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+    },
+    /// Have a node give away all its leadership and take none. It stays up, holds its replicas and serves its clients.
+    Drain(NodeId),
+    /// Let a node lead again; also one that was to be decommissioned.
+    Undrain(NodeId),
+    /// Have a node lose its replicas, and end its membership for good.
+    Decommission {
+        #[command(flatten)]
+        node: NodeId,
+        /// It holds no replicas any more: end its membership now.
+        #[arg(long)]
+        finish: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct NodeId {
+    /// The node's id, such as 4.
+    #[arg(value_name = "ID", value_parser = parse_node_id)]
+    pub id: u64,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ClusterArgs {
+    /// Nodes of the cluster; another is tried when one is down.
+    #[arg(long, default_value = DEFAULT_ADDRESS, value_name = "HOST:PORT,...", env = "MERIDIAN_ADDR")]
+    pub addr: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -165,6 +209,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     };
     let number: f64 = number.parse().map_err(|_| format!("{text:?} is not a duration: {number:?} is not a number"))?;
     Duration::try_from_secs_f64(number * seconds).map_err(|e| format!("{text:?} is not a duration: {e}"))
+}
+
+/// A node's id as people write it: `4` or `n4`.
+fn parse_node_id(text: &str) -> Result<u64, String> {
+    let id = text.strip_prefix('n').unwrap_or(text).parse();
+    id.map_err(|_| format!("{text:?} is no node's id: write a number, such as 4"))
 }
 
 fn parse_clock_source(text: &str) -> Result<ClockChoice, String> {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use client::shell::ShellOptions;
+use proto::Locality;
 
 use super::args::DemoArgs;
 use super::bench::{bank_options, run_bank};
@@ -56,6 +57,7 @@ impl Cluster {
                 join: join.clone(),
                 pg_listen: (number == 0).then(|| pg_listen.to_string()),
                 http_listen: (number == 0).then(|| "127.0.0.1:0".to_string()),
+                locality: Locality::default(),
                 clock: ClockConfig::default(),
                 knobs: Knobs::default(),
             };

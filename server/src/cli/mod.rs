@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod start;
+pub mod node;
 pub mod demo;
 pub mod bench;
 
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
         match args.command {
             Command::Start(start) => start::run(start).await,
             Command::Init { addr } => start::init(&addr).await,
+            Command::Node(node) => node::run(node).await,
             Command::Demo(demo) => demo::run(demo).await,
             Command::Sql(sql) => sql::run(sql).await,
             Command::Bench(bench) => bench::run(bench).await,

@@ -18,9 +18,10 @@ pub async fn run(args: StartArgs) -> ExitCode {
         store: args.store,
         listen: args.listen,
         advertise: args.advertise,
-        join: args.join,
+        join: args.join.into_iter().filter(|address| !address.is_empty()).collect(),
         pg_listen: args.pg_listen,
         http_listen: args.http_listen,
+        locality: args.locality,
         knobs: Knobs { idempotency_retention: args.idempotency_retention, ..Knobs::default() },
     };
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));

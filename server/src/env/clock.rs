@@ -1,11 +1,12 @@
 //! A node's clocks: one implementation over any source of raw readings.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use proto::clock::{ClockDomain, ClockReport};
 use proto::{NodeId, Timestamp};
-use txn::clock::{ClockError, Reading, Standing, Timekeeper, Trust};
+use txn::clock::{ClockError, Reading, Standing, Timekeeper, Trust, Voice};
 
 /// The wall clock with its error: true time lies in `[earliest, latest]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,10 @@ pub trait Clock: Send + Sync {
     fn hear(&self, from: NodeId, report: &ClockReport) -> bool;
     /// Whether the node may serve, as far as its clock is concerned.
     fn standing(&self) -> Standing;
+    /// Which clock this is.
+    fn domain(&self) -> ClockDomain;
+    /// From now on these are the other members.
+    fn set_others(&self, others: &BTreeMap<NodeId, Voice>);
 }
 
 /// Where raw readings come from.
@@ -61,6 +66,8 @@ pub trait ClockSource: Send + Sync {
     }
     /// Another node has said which clock it reads.
     fn hear(&self, _from: NodeId, _domain: &ClockDomain) {}
+    /// From now on these are the other members.
+    fn set_others(&self, _others: &BTreeMap<NodeId, Voice>) {}
 }
 
 /// A node's clocks over a source.
@@ -138,5 +145,14 @@ impl<S: ClockSource> Clock for NodeClock<S> {
     fn standing(&self) -> Standing {
         let mut keeper = self.keeper();
         keeper.standing(self.source.read())
+    }
+    fn domain(&self) -> ClockDomain {
+        self.source.domain()
+    }
+
+    fn set_others(&self, others: &BTreeMap<NodeId, Voice>) {
+        let mut keeper = self.keeper();
+        self.source.set_others(others);
+        keeper.set_others(others);
     }
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use proto::v1::admin_server::Admin;
-use proto::{ClusterId, Key, NodeId, Span, v1};
+use proto::{ClusterId, Key, NodeId, NodeState, Span, v1};
 use tonic::{Request, Response, Status};
 
 use super::convert::datum;
 use super::status::{kv_status, status};
 use crate::edge::parameter::coerce;
-use crate::kv::{Kv, RangeInfo};
+use crate::kv::{Error as KvError, Kv, NodeChange, NodeInfo, RangeInfo};
 use crate::sql::catalog::Catalog;
 use crate::sql::encoding::key::encode;
 use crate::sql::error::state;
@@ -135,9 +135,26 @@ impl Admin for AdminService {
     }
 
     async fn nodes(&self, _request: Request<v1::NodesRequest>) -> Result<Response<v1::NodesResponse>, Status> {
-        let nodes = self.kv.nodes().into_iter();
-        let nodes = nodes.map(|n| v1::Node { id: n.descriptor.id.0, address: n.descriptor.address, live: n.live });
-        Ok(Response::new(v1::NodesResponse { nodes: nodes.collect() }))
+        Ok(Response::new(v1::NodesResponse { nodes: self.kv.nodes().into_iter().map(node).collect() }))
+    }
+
+    async fn change_node(
+        &self,
+        request: Request<v1::ChangeNodeRequest>,
+    ) -> Result<Response<v1::ChangeNodeResponse>, Status> {
+        let request = request.into_inner();
+        let change = match request.change() {
+            v1::NodeChange::Unspecified => return Err(Status::invalid_argument("the request names no change")),
+            v1::NodeChange::Drain => NodeChange::Drain,
+            v1::NodeChange::Undrain => NodeChange::Undrain,
+            v1::NodeChange::Decommission => NodeChange::Decommission,
+            v1::NodeChange::Finish => NodeChange::Finish,
+        };
+        let info = self.kv.change_node(NodeId(request.node_id), change).await.map_err(|error| match error {
+            KvError::Invalid(why) => Status::failed_precondition(why),
+            other => kv_status(other),
+        })?;
+        Ok(Response::new(v1::ChangeNodeResponse { node: Some(node(info)) }))
     }
 
     async fn ranges(&self, request: Request<v1::RangesRequest>) -> Result<Response<v1::RangesResponse>, Status> {
@@ -163,6 +180,23 @@ impl Admin for AdminService {
     async fn stats(&self, _request: Request<v1::StatsRequest>) -> Result<Response<v1::StatsResponse>, Status> {
         let node_id = self.backend.status().node_id.map_or(0, |id| id.0);
         Ok(Response::new(v1::StatsResponse { counters: self.backend.stats().await, node_id }))
+    }
+}
+
+fn node(info: NodeInfo) -> v1::Node {
+    let state = match info.state {
+        NodeState::Active => v1::NodeState::Active,
+        NodeState::Joining => v1::NodeState::Joining,
+        NodeState::Draining => v1::NodeState::Draining,
+        NodeState::Decommissioning => v1::NodeState::Decommissioning,
+        NodeState::Decommissioned => v1::NodeState::Decommissioned,
+    };
+    v1::Node {
+        id: info.descriptor.id.0,
+        address: info.descriptor.address,
+        live: info.live,
+        locality: info.descriptor.locality.to_string(),
+        state: state.into(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The operating system's clocks.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use proto::clock::ClockDomain;
 use proto::{NodeId, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
-use txn::clock::{HostTime, Reading};
+use txn::clock::{HostTime, Reading, Voice};
 
 use super::kernel_clock::{self, KernelClock};
 use super::small_file;
@@ -119,11 +120,7 @@ impl HostSource {
     ///
     /// # Errors
     /// A sentence, when the file cannot be read or written.
-    pub fn open(
-        path: PathBuf,
-        declared: Duration,
-        others: impl IntoIterator<Item = NodeId>,
-    ) -> Result<HostSource, String> {
+    pub fn open(path: PathBuf, declared: Duration, others: &BTreeMap<NodeId, Voice>) -> Result<HostSource, String> {
         let boot = boot_name();
         let noted = small_file::read(&path)?.and_then(|text| noted_offset(&text, &boot));
         let offset = match noted {
@@ -134,7 +131,9 @@ impl HostSource {
                 offset
             }
         };
-        Ok(HostSource { time: Mutex::new(HostTime::new(boot, offset, others)), declared, path })
+        let mut time = HostTime::new(boot, offset, []);
+        time.set_others(others);
+        Ok(HostSource { time: Mutex::new(time), declared, path })
     }
 
     fn time(&self) -> std::sync::MutexGuard<'_, HostTime> {
@@ -150,6 +149,14 @@ fn note(boot: &str, offset: u64) -> String {
 fn noted_offset(text: &[u8], boot: &str) -> Option<u64> {
     let (offset, noted) = std::str::from_utf8(text).ok()?.trim_end().split_once(' ')?;
     if noted == boot { offset.parse().ok() } else { None }
+}
+
+/// Writes down the offset of the members that let this node in, before it reads a clock for the first time: it shall propose none itself.
+///
+/// # Errors
+/// A sentence, when the file cannot be written.
+pub fn begin_with_offset(path: &Path, boot: &str, offset: u64) -> Result<(), String> {
+    small_file::write(path, note(boot, offset).as_bytes())
 }
 
 impl ClockSource for HostSource {
@@ -177,6 +184,10 @@ impl ClockSource for HostSource {
             Err(error) => tracing::warn!(%error, "the clock's offset was not written down"),
         }
     }
+
+    fn set_others(&self, others: &BTreeMap<NodeId, Voice>) {
+        self.time().set_others(others);
+    }
 }
 
 #[cfg(test)]
@@ -196,15 +207,16 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("meridian-clock-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a temporary directory can be made");
         let path = folder.join("clock");
-        let first = HostSource::open(path.clone(), Duration::from_millis(250), []).expect("it can be written");
+        let (alone, two) = (BTreeMap::new(), BTreeMap::from([(NodeId(2), Voice::Counted)]));
+        let first = HostSource::open(path.clone(), Duration::from_millis(250), &alone).expect("it can be written");
         assert_eq!(first.read().error, Duration::ZERO);
-        let again = HostSource::open(path.clone(), Duration::from_millis(250), [NodeId(2)]).expect("it can be read");
+        let again = HostSource::open(path.clone(), Duration::from_millis(250), &two).expect("it can be read");
         assert_eq!(first.time().offset(), again.time().offset());
         assert_eq!(again.read().error, Duration::from_millis(250));
         let greater = again.time().offset() + 5;
         again.hear(NodeId(2), &ClockDomain::Host { boot: boot_name(), offset: greater });
         assert_eq!(again.read().error, Duration::ZERO);
-        let third = HostSource::open(path, Duration::ZERO, []).expect("it can be read");
+        let third = HostSource::open(path, Duration::ZERO, &alone).expect("it can be read");
         assert_eq!(third.time().offset(), again.time().offset());
         std::fs::remove_dir_all(folder).expect("it can be removed");
     }

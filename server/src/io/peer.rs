@@ -2,12 +2,15 @@
 
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use proto::v1::peer_server::Peer;
 use proto::v1::{PeerAck, PeerFrame, PeerReply, PeerRequest};
-use proto::{ClusterId, NodeId};
-use tonic::{Request, Response, Status, Streaming, async_trait};
+use proto::{ClusterId, NodeId, NodeRun};
+use tonic::{Code, Request, Response, Status, Streaming, async_trait};
 
-use super::transport::Transport;
+use super::transport::{DISMISSED, Transport};
+use crate::kv::Db;
+use crate::kv::registry::{Admission, Introduction};
 
 /// Answers the questions of [`Peer::call`].
 #[async_trait]
@@ -18,8 +21,21 @@ pub trait PeerCalls: Send + Sync {
 /// Who may stream to this node, and to whom it goes. Set when the node is part of a cluster.
 pub struct Membership {
     pub cluster: ClusterId,
-    pub members: Vec<NodeId>,
+    pub db: Db,
     pub transport: Arc<Transport>,
+}
+
+impl Membership {
+    /// Whether a node's messages are taken.
+    fn admit(&self, who: &Introduction) -> Result<(), Status> {
+        match self.db.admit(who) {
+            Admission::Welcome => Ok(()),
+            Admission::Unknown => Err(Status::unavailable(format!("{} is not known here yet", who.node))),
+            Admission::Dismissed(why) => {
+                Err(Status::with_details(Code::PermissionDenied, why, Bytes::from_static(DISMISSED)))
+            }
+        }
+    }
 }
 
 /// The service.
@@ -34,7 +50,8 @@ impl PeerService {
         PeerService { calls, membership }
     }
 
-    fn admit(&self, frame: &PeerFrame) -> Result<Arc<Transport>, Status> {
+    /// Who opens a stream, and where its messages go.
+    fn greet(&self, frame: &PeerFrame) -> Result<(&Membership, Introduction), Status> {
         let Some(membership) = self.membership.get() else {
             return Err(Status::unavailable("this node is not part of a cluster yet"));
         };
@@ -44,10 +61,18 @@ impl PeerService {
         if hello.cluster_id != membership.cluster.0.to_be_bytes() {
             return Err(Status::permission_denied(format!("this node belongs to cluster {}", membership.cluster)));
         }
-        if !membership.members.contains(&NodeId(hello.node_id)) {
-            return Err(Status::permission_denied(format!("node {} is no member of this cluster", hello.node_id)));
+        let me = membership.transport.me();
+        if hello.to_node_id != 0 && hello.to_node_id != me.0 {
+            return Err(Status::failed_precondition(format!("this is {me}, not {}", NodeId(hello.to_node_id))));
         }
-        Ok(membership.transport.clone())
+        let run = NodeRun { starts: hello.starts, token: hello.run };
+        let who = Introduction { node: NodeId(hello.node_id), run, address: hello.address.clone() };
+        membership.admit(&who)?;
+        // It may have come back at another address, to which answers have to go.
+        if !who.address.is_empty() {
+            membership.transport.meet(who.node, &who.address);
+        }
+        Ok((membership, who))
     }
 }
 
@@ -56,10 +81,12 @@ impl Peer for PeerService {
     async fn stream(&self, request: Request<Streaming<PeerFrame>>) -> Result<Response<PeerAck>, Status> {
         let mut frames = request.into_inner();
         let Some(first) = frames.message().await? else { return Ok(Response::new(PeerAck {})) };
-        let transport = self.admit(&first)?;
+        let (membership, who) = self.greet(&first)?;
         while let Some(frame) = frames.message().await? {
+            // It may have been decommissioned meanwhile, or have been started again.
+            membership.admit(&who)?;
             for message in &frame.messages {
-                transport.receive(message);
+                membership.transport.receive(message);
             }
         }
         Ok(Response::new(PeerAck {}))

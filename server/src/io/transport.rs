@@ -5,16 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use proto::message::{Body, Envelope};
 use proto::v1::peer_client::PeerClient;
 use proto::v1::{PeerFrame, PeerHello};
-use proto::{ClusterId, NodeDescriptor, NodeId, codec};
+use proto::{ClusterId, NodeId, NodeRun, codec};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::Status;
 
 use super::event_loop::Input;
 use crate::env::{Clock, Outbox};
@@ -32,40 +34,70 @@ pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
 const RECONNECT: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// In the details of a refusal: the node that was refused is no member any more, or not the one it takes itself for.
+pub const DISMISSED: &[u8] = b"dismissed";
+
+/// What a transport is made with.
+pub struct TransportConfig {
+    pub me: NodeId,
+    pub cluster: ClusterId,
+    /// What the others call this node.
+    pub address: String,
+    pub run: NodeRun,
+    pub clock: Arc<dyn Clock>,
+    pub store: Sender<Input>,
+    /// Ends all streams.
+    pub stopped: CancellationToken,
+    /// Told, in words, when another node says that this one is no member.
+    pub dismissed: mpsc::UnboundedSender<String>,
+}
+
 /// The outgoing side of one node.
 pub struct Transport {
-    me: NodeId,
-    clock: Arc<dyn Clock>,
-    store: Sender<Input>,
+    config: TransportConfig,
     /// Set once the gateway exists: it sends through here, and answers to it come back here.
     db: OnceLock<Db>,
-    peers: BTreeMap<NodeId, mpsc::Sender<Vec<u8>>>,
+    peers: RwLock<BTreeMap<NodeId, Peer>>,
+}
+
+/// Another node, and the stream to it.
+struct Peer {
+    address: String,
+    queue: mpsc::Sender<Vec<u8>>,
+    /// Ends the stream.
+    _ends: DropGuard,
 }
 
 impl Transport {
-    /// Opens streams to all other nodes, and keeps them open until the runtime ends or `stopped` is cancelled.
-    pub fn start(
-        me: NodeId,
-        cluster: ClusterId,
-        nodes: &[NodeDescriptor],
-        clock: Arc<dyn Clock>,
-        store: Sender<Input>,
-        stopped: &tokio_util::sync::CancellationToken,
-    ) -> Arc<Transport> {
-        let mut peers = BTreeMap::new();
-        let mut receivers = Vec::new();
-        for node in nodes.iter().filter(|node| node.id != me) {
-            let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-            peers.insert(node.id, sender);
-            receivers.push((node.clone(), receiver));
+    /// A transport without streams.
+    pub fn new(config: TransportConfig) -> Arc<Transport> {
+        Arc::new(Transport { config, db: OnceLock::new(), peers: RwLock::default() })
+    }
+
+    /// Keeps streams open to these nodes, this one excepted, and to no others.
+    pub fn set_peers(self: &Arc<Self>, addresses: &BTreeMap<NodeId, String>) {
+        self.peers.write().expect("no holder of this lock panics").retain(|node, _| addresses.contains_key(node));
+        for (node, address) in addresses {
+            self.meet(*node, address);
         }
-        let transport = Arc::new(Transport { me, clock, store, db: OnceLock::new(), peers });
-        for (node, receiver) in receivers {
-            let task = keep_stream(transport.clone(), node, cluster, receiver);
-            let stopped = stopped.clone();
-            tokio::spawn(async move { stopped.run_until_cancelled(task).await });
+    }
+
+    /// Keeps a stream open to a node at this address. One to another address is ended.
+    pub fn meet(self: &Arc<Self>, node: NodeId, address: &str) {
+        let mut peers = self.peers.write().expect("no holder of this lock panics");
+        if node == self.config.me || peers.get(&node).is_some_and(|peer| peer.address == address) {
+            return;
         }
-        transport
+        let (queue, receiver) = mpsc::channel(QUEUE_MAX);
+        let ended = self.config.stopped.child_token();
+        let task = keep_stream(self.clone(), node, address.to_string(), receiver);
+        let end = ended.clone();
+        tokio::spawn(async move { end.run_until_cancelled(task).await });
+        peers.insert(node, Peer { address: address.to_string(), queue, _ends: ended.drop_guard() });
+    }
+
+    pub fn me(&self) -> NodeId {
+        self.config.me
     }
 
     /// The gateway to which answers go.
@@ -82,13 +114,13 @@ impl Transport {
         match envelope.body {
             Body::Response { id, response } => {
                 // Refused whole, like any message from a clock beyond the bound.
-                if self.clock.adopt(envelope.hlc).is_ok() {
+                if self.config.clock.adopt(envelope.hlc).is_ok() {
                     db.deliver(id, response);
                 }
             }
             body => {
                 let event = Event::Message(Envelope { body, ..envelope });
-                let _ = self.store.send(Input::Event(event));
+                let _ = self.config.store.send(Input::Event(event));
             }
         }
     }
@@ -96,37 +128,36 @@ impl Transport {
 
 impl Outbox for Transport {
     fn send(&self, to: NodeId, body: Body) {
-        if to == self.me {
+        if to == self.config.me {
             match (body, self.db.get()) {
                 (Body::Response { id, response }, Some(db)) => db.deliver(id, response),
                 (body, _) => {
-                    let envelope = Envelope { from: self.me, hlc: self.clock.reading(), body };
-                    let _ = self.store.send(Input::Event(Event::Message(envelope)));
+                    let envelope = Envelope { from: self.config.me, hlc: self.config.clock.reading(), body };
+                    let _ = self.config.store.send(Input::Event(Event::Message(envelope)));
                 }
             }
             return;
         }
-        if let Some(peer) = self.peers.get(&to) {
-            let envelope = Envelope { from: self.me, hlc: self.clock.reading(), body };
+        if let Some(peer) = self.peers.read().expect("no holder of this lock panics").get(&to) {
+            let envelope = Envelope { from: self.config.me, hlc: self.config.clock.reading(), body };
             // A full queue drops: see the module.
-            let _ = peer.try_send(codec::encode(&envelope));
+            let _ = peer.queue.try_send(codec::encode(&envelope));
         }
     }
 }
 
 /// Sends a peer what is queued for it, over one stream after another.
-async fn keep_stream(
-    transport: Arc<Transport>,
-    peer: NodeDescriptor,
-    cluster: ClusterId,
-    mut queue: mpsc::Receiver<Vec<u8>>,
-) {
+async fn keep_stream(transport: Arc<Transport>, node: NodeId, address: String, mut queue: mpsc::Receiver<Vec<u8>>) {
     loop {
-        if let Err(error) = stream_once(&peer.address, cluster, transport.me, &mut queue).await {
-            tracing::debug!(peer = %peer.address, %error, "the stream to a node broke");
+        if let Err(status) = stream_once(&transport, node, &address, &mut queue).await {
+            tracing::debug!(peer = %node, address, error = status.message(), "the stream to a node broke");
+            if status.details() == DISMISSED {
+                // Nobody listens any more once the node is stopping.
+                let _ = transport.config.dismissed.send(format!("{node} says: {}", status.message()));
+            }
         }
         if let Some(db) = transport.db.get() {
-            db.lost(peer.id);
+            db.lost(node);
         }
         // What waited for a node that is away is old news to it.
         while queue.try_recv().is_ok() {}
@@ -135,12 +166,14 @@ async fn keep_stream(
 }
 
 async fn stream_once(
+    transport: &Transport,
+    node: NodeId,
     address: &str,
-    cluster: ClusterId,
-    me: NodeId,
     queue: &mut mpsc::Receiver<Vec<u8>>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))?
+) -> Result<(), Status> {
+    let unavailable = |e: tonic::transport::Error| Status::unavailable(e.to_string());
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
+        .map_err(unavailable)?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(2))
@@ -149,15 +182,22 @@ async fn stream_once(
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20)
         .connect()
-        .await?;
+        .await
+        .map_err(unavailable)?;
     let mut client = PeerClient::new(channel).max_encoding_message_size(MESSAGE_BYTES_MAX);
     let (frames, receiver) = mpsc::channel(4);
+    let TransportConfig { me, cluster, run, address, .. } = &transport.config;
     let hello = PeerHello {
         cluster_id: cluster.0.to_be_bytes().to_vec(),
         node_id: me.0,
         version: env!("CARGO_PKG_VERSION").into(),
+        to_node_id: node.0,
+        address: address.clone(),
+        starts: run.starts,
+        run: run.token,
     };
-    frames.send(PeerFrame { messages: Vec::new(), hello: Some(hello) }).await?;
+    let first = PeerFrame { messages: Vec::new(), hello: Some(hello) };
+    frames.send(first).await.map_err(|_| Status::internal("the stream ended before it began"))?;
     let forward = async {
         while let Some(first) = queue.recv().await {
             let mut bytes = first.len();
@@ -174,7 +214,7 @@ async fn stream_once(
     };
     tokio::select! {
         biased;
-        ended = client.stream(ReceiverStream::new(receiver)) => ended.map(drop).map_err(Into::into),
+        ended = client.stream(ReceiverStream::new(receiver)) => ended.map(drop),
         () = forward => Ok(()),
     }
 }

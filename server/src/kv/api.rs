@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use proto::transaction::{TxnAddress, TxnOutcome};
-use proto::{Key, NodeDescriptor, NodeId, RangeDescriptor, Span, Timestamp, TxnId, Value};
+use proto::{Key, NodeDescriptor, NodeId, NodeState, RangeDescriptor, Span, Timestamp, TxnId, Value};
 
 use super::error::{Conflict, Error};
 
@@ -111,8 +111,16 @@ pub trait Kv: Send + Sync {
     /// The latest conflicts of this node's transactions, the newest first, and when they were met.
     fn recent_conflicts(&self) -> Vec<(Timestamp, Conflict)>;
 
-    /// The members of the cluster.
+    /// The nodes of the cluster, also those that are members no longer.
     fn nodes(&self) -> Vec<NodeInfo>;
+
+    /// Changes a node's state.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the change makes no sense or may not be.
+    async fn change_node(&self, node: NodeId, _change: NodeChange) -> Result<NodeInfo, Error> {
+        Err(Error::Invalid(format!("{node} cannot be changed: this is no cluster")))
+    }
 
     /// The clock in force at this node.
     fn clock(&self) -> ClockInfo;
@@ -186,6 +194,20 @@ pub struct NodeInfo {
     pub descriptor: NodeDescriptor,
     /// Whether a message from it has arrived lately. Always true for the node itself.
     pub live: bool,
+    pub state: NodeState,
+}
+
+/// What an operator does with a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeChange {
+    /// It shall lead nothing.
+    Drain,
+    /// It may lead again, and is not to be decommissioned.
+    Undrain,
+    /// It shall lose its replicas.
+    Decommission,
+    /// It has none, and is a member no longer.
+    Finish,
 }
 
 /// The clock as `SHOW CLOCK` shows it.

@@ -1,16 +1,17 @@
 //! A node's gateway to the key space.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use proto::request::{Operation, Reply, Response};
 use proto::transaction::{TxnAddress, TxnOutcome, TxnStatus};
-use proto::{Key, NodeDescriptor, NodeId, RangeDescriptor, Span, Timestamp, TxnId, keyspace};
+use proto::{Key, NodeId, NodeRecord, RangeDescriptor, Span, Timestamp, TxnId, keyspace};
 use txn::clock::{ClockError, Doubt, Trust};
 
-use super::api::{BeginOptions, ClockInfo, Kv, NodeInfo, RangeInfo, Transaction};
+use super::api::{BeginOptions, ClockInfo, Kv, NodeChange, NodeInfo, RangeInfo, Transaction};
 use super::error::{Conflict, Error};
 use super::router::{Failure, Router};
 use super::stats::{Counters, GatewayStats};
@@ -25,7 +26,8 @@ pub struct DbConfig {
     pub outbox: Arc<dyn Outbox>,
     pub knobs: Arc<Knobs>,
     pub node: NodeId,
-    pub nodes: Vec<NodeDescriptor>,
+    /// The members to begin with; the registry corrects them.
+    pub members: Vec<NodeRecord>,
     /// Ranges to begin with; stale ones are fine.
     pub ranges: Vec<RangeDescriptor>,
 }
@@ -40,11 +42,19 @@ pub(super) struct Shared {
     pub env: Arc<dyn Env>,
     pub knobs: Arc<Knobs>,
     pub node: NodeId,
-    pub nodes: Vec<NodeDescriptor>,
     pub router: Router,
     pub counters: Counters,
     /// When each node was last heard of, on the monotonic clock; a lost one not at all.
     heard: Mutex<BTreeMap<NodeId, Duration>>,
+    /// This node's copy of the registry.
+    members: Mutex<BTreeMap<NodeId, NodeRecord>>,
+    /// The copy should be brought up to date now.
+    members_wanted: AtomicBool,
+}
+
+/// The nodes that are members.
+pub(super) fn present<'a>(members: impl IntoIterator<Item = &'a NodeRecord>) -> Vec<NodeId> {
+    members.into_iter().filter(|m| m.state.is_member()).map(|m| m.descriptor.id).collect()
 }
 
 /// A node that has not been heard of for so long is shown as not live.
@@ -52,18 +62,19 @@ const LIVE: Duration = Duration::from_secs(3);
 
 impl Db {
     pub fn new(config: DbConfig) -> Db {
-        let DbConfig { env, outbox, knobs, node, nodes, ranges } = config;
+        let DbConfig { env, outbox, knobs, node, members, ranges } = config;
         let router = Router::new(env.clone(), outbox, knobs.clone(), node, ranges);
-        router.set_nodes(nodes.iter().map(|node| node.id).collect());
+        router.set_nodes(present(&members));
         Db {
             shared: Arc::new(Shared {
                 env,
                 knobs,
                 node,
-                nodes,
                 router,
                 counters: Counters::default(),
                 heard: Mutex::default(),
+                members: Mutex::new(members.into_iter().map(|m| (m.descriptor.id, m)).collect()),
+                members_wanted: AtomicBool::new(false),
             }),
         }
     }
@@ -99,6 +110,33 @@ impl Db {
 
     pub fn node(&self) -> NodeId {
         self.shared.node
+    }
+
+    pub(super) fn lock_members(&self) -> MutexGuard<'_, BTreeMap<NodeId, NodeRecord>> {
+        self.shared.members.lock().expect("no holder of this lock panics")
+    }
+
+    /// The copy of the registry is known to be out of date.
+    pub(super) fn want_members(&self) {
+        self.shared.members_wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the copy of the registry is known to be out of date; from now on it is not.
+    pub fn take_members_wanted(&self) -> bool {
+        self.shared.members_wanted.swap(false, Ordering::Relaxed)
+    }
+
+    /// The descriptors that this gateway knows of ranges that overlap a span.
+    pub fn known_ranges(&self, span: &Span) -> Vec<RangeDescriptor> {
+        self.shared.router.ranges_in(span).into_iter().map(|(range, _)| range).collect()
+    }
+
+    fn info(&self, record: &NodeRecord) -> NodeInfo {
+        let heard = self.shared.heard.lock().expect("no holder of this lock panics");
+        let now = self.shared.env.clock().monotonic();
+        let node = record.descriptor.id;
+        let live = node == self.shared.node || heard.get(&node).is_some_and(|at| now.saturating_sub(*at) < LIVE);
+        NodeInfo { descriptor: record.descriptor.clone(), live, state: record.state }
     }
 
     pub(super) fn probe(&self) -> &dyn Probe {
@@ -248,12 +286,12 @@ impl Kv for Db {
     }
 
     fn nodes(&self) -> Vec<NodeInfo> {
-        let heard = self.shared.heard.lock().expect("no holder of this lock panics");
-        let now = self.shared.env.clock().monotonic();
-        let live = |node: NodeId| {
-            node == self.shared.node || heard.get(&node).is_some_and(|at| now.saturating_sub(*at) < LIVE)
-        };
-        self.shared.nodes.iter().map(|n| NodeInfo { descriptor: n.clone(), live: live(n.id) }).collect()
+        self.members().iter().map(|record| self.info(record)).collect()
+    }
+
+    async fn change_node(&self, node: NodeId, change: NodeChange) -> Result<NodeInfo, Error> {
+        let record = self.change_state(node, change).await?;
+        Ok(self.info(&record))
     }
 
     fn clock(&self) -> ClockInfo {

@@ -41,16 +41,13 @@ impl Db {
         Ok(())
     }
 
-    /// Finds out who leads the ranges in a span of which that is not known. Those that do not answer soon stay unknown.
+    /// Finds out who leads the ranges in a span now. Of those that do not answer soon, the last known leader stays.
     pub(super) async fn find_leaders(&self, span: &Span) {
         const PATIENCE: Duration = Duration::from_millis(500);
         let ranges = self.shared.router.ranges_in(span);
         // A word about the locks of nobody: it changes nothing, and only a leader takes it.
         let ask = Operation::Locks(Locks { txn: TxnId::default(), keep: true });
-        let calls = ranges
-            .iter()
-            .filter(|(_, leader)| leader.is_none())
-            .map(|(range, _)| self.shared.router.call(range, ask.clone(), PATIENCE));
+        let calls = ranges.iter().map(|(range, _)| self.shared.router.call(range, ask.clone(), PATIENCE));
         future::join_all(calls).await;
     }
 

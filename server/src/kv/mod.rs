@@ -3,7 +3,8 @@
 //! A gateway (any node) runs transactions for its clients. [`db::Db`] opens them, [`transaction`] reads and buffers, [`commit`] drives
 //! the pure [`txn::coordinator`], [`settle`] removes what dead or slow transactions left in the way,
 //! [`recover`] decides what their coordinators left open, and [`router`] finds the
-//! range and leader for every request. [`meta`] keeps the range descriptors, [`members`] changes who holds replicas. [`idempotency`] lets applications run whole transactions again.
+//! range and leader for every request. [`meta`] keeps the range descriptors, [`members`] changes who holds replicas, and [`registry`] keeps who the
+//! nodes are. [`idempotency`] lets applications run whole transactions again.
 
 pub mod api;
 pub mod error;
@@ -15,14 +16,15 @@ pub mod settle;
 pub mod recover;
 pub mod meta;
 pub mod members;
+pub mod registry;
 pub mod spans;
 pub mod router;
 pub mod stats;
 pub mod idempotency;
 
 pub use api::{
-    BeginOptions, ClockInfo, CommitTimings, Committed, Isolation, Kv, Lock, NodeInfo, RangeInfo, ScanOptions, ScanPage,
-    Transaction,
+    BeginOptions, ClockInfo, CommitTimings, Committed, Isolation, Kv, Lock, NodeChange, NodeInfo, RangeInfo,
+    ScanOptions, ScanPage, Transaction,
 };
 pub use db::{Db, DbConfig};
 pub use error::{Conflict, Error, RetryReason};

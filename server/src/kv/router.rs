@@ -96,7 +96,11 @@ impl Router {
     /// Learns of ranges. Says whether any of it was news.
     pub fn learn(&self, ranges: impl IntoIterator<Item = RangeDescriptor>) -> bool {
         let mut cache = self.cache();
-        ranges.into_iter().fold(false, |news, range| cache.map.insert(range) || news)
+        let mut news = false;
+        for range in ranges {
+            news |= cache.map.insert(range);
+        }
+        news
     }
 
     /// The nodes of the cluster.
@@ -233,7 +237,7 @@ impl Router {
                 }
             }
             attempt += 1;
-            let all_asked = attempt as usize % (range.replicas.len() + 1) == 0;
+            let all_asked = (attempt as usize).is_multiple_of(range.replicas.len() + 1);
             if all_asked && !self.cache().leaders.contains_key(&range.id) && self.is_elsewhere(range).await {
                 self.knobs.probe.took(Path::FoundElsewhere);
                 return Err(Failure::Repartition { sent: maybe_sent });

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use proto::Locality;
 use txn::clock::Trust;
 
 use crate::config::Knobs;
@@ -16,12 +17,14 @@ pub struct NodeConfig {
     pub listen: String,
     /// What the others call it, where that differs from `listen`.
     pub advertise: Option<String>,
-    /// The addresses of all nodes of the cluster that is to be, itself included or not.
+    /// The addresses of nodes of the cluster, itself included or not: all of them, where it is to be initialised.
     pub join: Vec<String>,
     /// Where it listens for PostgreSQL clients.
     pub pg_listen: Option<String>,
     /// Where it serves health and metrics.
     pub http_listen: Option<String>,
+    /// The failure domains that it belongs to.
+    pub locality: Locality,
     pub clock: ClockConfig,
     pub knobs: Knobs,
 }
@@ -44,7 +47,7 @@ impl Default for ClockConfig {
 /// Which clock a node reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClockChoice {
-    /// The host's, if the whole cluster was founded on one host; else the wall clock with the declared bound.
+    /// The host's, if the whole cluster was founded on one host and keeps its clock; else the wall clock with the declared bound.
     #[default]
     Auto,
     /// The wall clock with a bound of its own.

@@ -1,26 +1,32 @@
 //! Store, gateway and SQL of a node that is part of a cluster.
 
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use proto::{RangeDescriptor, Timestamp};
+use proto::{NodeRecord, NodeRun, RangeDescriptor, Timestamp};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use txn::clock::{Agreement, Timekeeper, Trust};
 use txn::engine::{Engine, EngineError};
+use txn::mvcc;
 
 use super::config::{ClockChoice, NodeConfig};
-use super::folder::{Folder, Identity};
+use super::folder::{Acquaintances, Folder, Identity};
+use super::membership::{Membership, voices};
+use crate::config::Knobs;
 use crate::env::{Clock, Env, NodeClock};
-use crate::io::clock::{FixedSource, HostSource, KernelSource};
+use crate::io::clock::{FixedSource, HostSource, KernelSource, boot_name};
 use crate::io::engine::RocksEngine;
 use crate::io::env::TokioEnv;
 use crate::io::event_loop::{DiskStats, Input, LoopParts, StoreThread};
 use crate::io::log::LogFiles;
-use crate::io::transport::Transport;
+use crate::io::transport::{Transport, TransportConfig};
+use crate::kv::registry::{Candidate, founding_rows};
 use crate::kv::{Db, DbConfig};
+use crate::raft::RecoveredLog;
 use crate::sql::{Limits, Sql};
-use crate::store::recover::initial_contents;
+use crate::store::recover::{META_RANGE, initial_contents};
 use crate::store::{Event, Store, StoreConfig, StoreStats};
 
 /// The running parts.
@@ -32,6 +38,7 @@ pub struct Core {
     pub transport: Arc<Transport>,
     pub disk: Arc<DiskStats>,
     store: StoreThread,
+    membership: Mutex<Option<Membership>>,
     stopped: CancellationToken,
 }
 
@@ -46,50 +53,48 @@ pub struct StorePicture {
 }
 
 impl Core {
-    /// Opens what the directory holds and starts everything. `fatal` is told when the node cannot go on.
+    /// Opens what the directory holds and starts everything. `address` is what others call the node. `fatal` is told when it cannot go on.
     ///
     /// # Errors
     /// A sentence, when the directory holds damaged or contradictory files.
     pub fn start(
         config: &NodeConfig,
-        folder: &Folder,
+        folder: &Arc<Folder>,
         identity: Identity,
+        address: &str,
         fatal: impl Fn(String) + Send + Sync + 'static,
     ) -> Result<Core, String> {
         let name = config.store.display();
-        let mut engine = RocksEngine::open(&folder.data()).map_err(|e| format!("{name}: {e}"))?;
-        prepare(&mut engine, &identity).map_err(|e| format!("{name}: {e}"))?;
-        let (log, recovered) = LogFiles::open(&folder.log())?;
-        let clock = open_clock(config, folder, &identity, recovered.ceiling)?;
+        let Opened { engine, log, recovered, known } = Opened::from(folder, &identity)?;
+        let clock = open_clock(config, folder, &identity, &known.members, recovered.ceiling)?;
         let stopped = CancellationToken::new();
         let env = Arc::new(TokioEnv::new(tokio::runtime::Handle::current(), clock.clone(), stopped.clone()));
+        let run = NodeRun { starts: folder.starts()? + 1, token: env.random() };
+        // Before anybody hears of it: no start is ever told of twice.
+        folder.set_starts(run.starts)?;
         let knobs = Arc::new(config.knobs.clone());
-        let store_config = StoreConfig {
-            node: identity.node,
-            cluster: identity.cluster,
-            members: identity.members.iter().map(|member| member.id).collect(),
-            knobs: knobs.clone(),
-            seed: env.random(),
-            logger: crate::raft::logger(),
-        };
+        let store_config = store_config(&identity, &known.members, &knobs, env.random());
         let store = Store::open(store_config, clock.clone(), Box::new(engine.clone()), recovered)
             .map_err(|e| format!("{name}: {e}"))?;
         let inbox = channel();
-        let transport = Transport::start(
-            identity.node,
-            identity.cluster,
-            &identity.members,
-            clock.clone(),
-            inbox.0.clone(),
-            &stopped,
-        );
+        let (dismissed, dismissal) = mpsc::unbounded_channel();
+        let transport = Transport::new(TransportConfig {
+            me: identity.node,
+            cluster: identity.cluster,
+            address: address.to_string(),
+            run,
+            clock: clock.clone(),
+            store: inbox.0.clone(),
+            stopped: stopped.clone(),
+            dismissed,
+        });
         let db = Db::new(DbConfig {
             env: env.clone(),
             outbox: transport.clone(),
             knobs,
             node: identity.node,
-            nodes: identity.members.clone(),
-            ranges: identity.ranges.clone(),
+            members: known.members.clone(),
+            ranges: [identity.ranges.clone(), known.ranges].concat(),
         });
         transport.attach(db.clone());
         let disk = Arc::new(DiskStats::default());
@@ -108,7 +113,24 @@ impl Core {
         let limits = Limits { idempotency_retention: config.knobs.idempotency_retention, ..Limits::default() };
         let sql = Sql::new(Arc::new(db.clone()), limits);
         env.spawn(Box::pin(watch_clock(clock.clone())));
-        Ok(Core { identity, db, sql, clock, transport, disk, store, stopped })
+        let membership = Membership {
+            db: db.clone(),
+            transport: transport.clone(),
+            clock: clock.clone(),
+            store: store.inputs.clone(),
+            folder: folder.clone(),
+            candidate: candidate(config, folder, address)?,
+            run,
+            dismissal,
+            applied: Vec::new(),
+        };
+        membership.put_in_force(&known.members);
+        Ok(Core { identity, db, sql, clock, transport, disk, store, stopped, membership: Mutex::new(Some(membership)) })
+    }
+
+    /// Who else is part of the cluster: for whoever keeps that current. Given out once.
+    pub fn take_membership(&self) -> Option<Membership> {
+        self.membership.lock().expect("no holder of this lock panics").take()
     }
 
     /// A picture of the store, taken by its thread.
@@ -147,6 +169,39 @@ impl Core {
     }
 }
 
+/// What a store directory holds.
+struct Opened {
+    engine: RocksEngine,
+    log: LogFiles,
+    recovered: RecoveredLog,
+    known: Acquaintances,
+}
+
+impl Opened {
+    /// # Errors
+    /// A sentence, when it holds damaged or contradictory files.
+    fn from(folder: &Folder, identity: &Identity) -> Result<Opened, String> {
+        folder.check_parts(identity.node)?;
+        let fail = |e: EngineError| format!("{}: {e}", folder.data().display());
+        let mut engine = RocksEngine::open(&folder.data()).map_err(fail)?;
+        prepare(&mut engine, identity).map_err(fail)?;
+        let (log, recovered) = LogFiles::open(&folder.log())?;
+        let known = acquaintances(folder, identity)?;
+        Ok(Opened { engine, log, recovered, known })
+    }
+}
+
+fn store_config(identity: &Identity, members: &[NodeRecord], knobs: &Arc<Knobs>, seed: u64) -> StoreConfig {
+    StoreConfig {
+        node: identity.node,
+        cluster: identity.cluster,
+        members: members.iter().map(|member| member.descriptor.id).collect(),
+        knobs: knobs.clone(),
+        seed,
+        logger: crate::raft::logger(),
+    }
+}
+
 /// Fills a fresh engine with the cluster's first contents.
 fn prepare(engine: &mut RocksEngine, identity: &Identity) -> Result<(), EngineError> {
     if !crate::range::state::load_all(engine)?.is_empty() {
@@ -157,8 +212,30 @@ fn prepare(engine: &mut RocksEngine, identity: &Identity) -> Result<(), EngineEr
     if here.is_empty() {
         return Ok(());
     }
-    engine.write(initial_contents(&here))?;
+    let mut contents = initial_contents(&here);
+    if here.iter().any(|range| range.id == META_RANGE) {
+        for (key, row) in founding_rows(&identity.members) {
+            mvcc::put_version(&mut contents, &key, Timestamp::BOOTSTRAP, mvcc::NOBODY, Some(&row));
+        }
+    }
+    engine.write(contents)?;
     engine.flush()
+}
+
+/// What the node knew last of its cluster; at first what it was told when it became part of it.
+fn acquaintances(folder: &Folder, identity: &Identity) -> Result<Acquaintances, String> {
+    let founding = || identity.members.iter().cloned().map(NodeRecord::founding).collect();
+    let known = folder.acquaintances()?;
+    Ok(known.unwrap_or_else(|| Acquaintances { members: founding(), ranges: Vec::new() }))
+}
+
+/// The node as it introduces itself to the registry.
+///
+/// # Errors
+/// A sentence, when the disk fails.
+pub fn candidate(config: &NodeConfig, folder: &Folder, address: &str) -> Result<Candidate, String> {
+    let (store, locality) = (folder.store_id()?, config.locality.clone());
+    Ok(Candidate { store, address: address.to_string(), boot_id: boot_name(), locality })
 }
 
 /// The clock that the configuration asks for.
@@ -169,21 +246,24 @@ fn open_clock(
     config: &NodeConfig,
     folder: &Folder,
     identity: &Identity,
+    members: &[NodeRecord],
     ceiling: Timestamp,
 ) -> Result<Arc<dyn Clock>, String> {
-    let others = || identity.members.iter().map(|member| member.id).filter(|id| *id != identity.node);
-    let agreement = Agreement::new(others(), config.knobs.clock_horizon);
+    let others = voices(identity.node, members);
+    let mut agreement = Agreement::new([], config.knobs.clock_horizon);
+    agreement.set_others(&others);
     let era = uuid::Uuid::new_v4().as_u64_pair().0;
     let keeper = Timekeeper::new(config.clock.trust, agreement, ceiling, era);
     let declared = config.clock.max_error;
     // Where everybody was booted together once, everybody is on one host.
-    let founded_together = identity.members.iter().all(|member| member.boot_id == identity.members[0].boot_id);
+    let founded_together = || identity.members.iter().all(|member| member.boot_id == identity.members[0].boot_id);
+    let same_host = identity.same_host.unwrap_or_else(founded_together);
     Ok(match config.clock.source {
-        ClockChoice::Auto if !founded_together || config.clock.trust == Trust::Untrusted => {
+        ClockChoice::Auto if !same_host || config.clock.trust == Trust::Untrusted => {
             Arc::new(NodeClock::new(FixedSource { error: declared }, keeper))
         }
         ClockChoice::Auto | ClockChoice::SameHost => {
-            Arc::new(NodeClock::new(HostSource::open(folder.clock(), declared, others())?, keeper))
+            Arc::new(NodeClock::new(HostSource::open(folder.clock(), declared, &others)?, keeper))
         }
         ClockChoice::Fixed(error) => Arc::new(NodeClock::new(FixedSource { error }, keeper)),
         ClockChoice::Kernel => Arc::new(NodeClock::new(KernelSource::new(declared), keeper)),

@@ -3,6 +3,9 @@
 //! ```text
 //! DIR/LOCK        held while the node runs
 //! DIR/identity    who the node is; written once
+//! DIR/store-id    which store this is, drawn at random; also in log/STORE and data/STORE, to tell what belongs together
+//! DIR/starts      how often the node has been started
+//! DIR/members     the members, and the ranges that lead to all others, as they were known last
 //! DIR/clock       the offset of a clock that the processes of one host share
 //! DIR/log/        the Raft log
 //! DIR/data/       the engine
@@ -12,7 +15,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use minicbor::{Decode, Encode};
-use proto::{ClusterId, NodeDescriptor, NodeId, RangeDescriptor, codec};
+use proto::{ClusterId, NodeDescriptor, NodeId, NodeRecord, RangeDescriptor, StoreId, codec};
 
 use crate::io::small_file;
 
@@ -23,21 +26,38 @@ pub struct Identity {
     pub cluster: ClusterId,
     #[n(1)]
     pub node: NodeId,
-    /// All members, as they were when the cluster was initialised.
+    /// All members, as they were when the cluster was initialised, or the node joined.
     #[n(2)]
     pub members: Vec<NodeDescriptor>,
-    /// The cluster's first ranges.
+    /// The cluster's first ranges, or those with the descriptors of all others.
     #[n(3)]
     pub ranges: Vec<RangeDescriptor>,
     /// Set once the engine holds the initial contents.
     #[n(4)]
     pub format: u32,
+    /// Whether the cluster that the node joined keeps the clock of one host. None for a founding member, to which its fellows tell that.
+    #[n(5)]
+    pub same_host: Option<bool>,
+}
+
+/// What a node knows of its cluster, so that it finds it again even where all others have changed since it was founded.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Acquaintances {
+    #[n(0)]
+    pub members: Vec<NodeRecord>,
+    /// The ranges with the descriptors of all others.
+    #[n(1)]
+    pub ranges: Vec<RangeDescriptor>,
 }
 
 /// The format of everything in a store directory that this version reads and writes.
 pub const FORMAT: u32 = 1;
 
-const MAGIC: &[u8] = b"meridian identity 1\n";
+const IDENTITY_MAGIC: &[u8] = b"meridian identity 1\n";
+const MEMBERS_MAGIC: &[u8] = b"meridian members 1\n";
+
+/// The name of the file that says, in a part of the store, to which store the part belongs.
+const MARK: &str = "STORE";
 
 /// A store directory, locked.
 pub struct Folder {
@@ -86,15 +106,7 @@ impl Folder {
     /// A sentence, when the file is unreadable or damaged.
     pub fn identity(&self) -> Result<Option<Identity>, String> {
         let path = self.identity_path();
-        let Some(bytes) = small_file::read(&path)? else { return Ok(None) };
-        let damaged =
-            |why: &str| format!("{} is damaged: {why}. Restore it, or replace this node's store", path.display());
-        let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| damaged("it does not begin as it should"))?;
-        let (sum, payload) = rest.split_at_checked(4).ok_or_else(|| damaged("it is too short"))?;
-        if crc32c::crc32c(payload).to_le_bytes() != sum {
-            return Err(damaged("its checksum is wrong"));
-        }
-        let identity: Identity = codec::decode("an identity", payload).map_err(|e| damaged(&e.to_string()))?;
+        let Some(identity) = read_sealed::<Identity>(&path, IDENTITY_MAGIC)? else { return Ok(None) };
         if identity.format > FORMAT {
             let format = identity.format;
             return Err(format!(
@@ -110,8 +122,105 @@ impl Folder {
     /// # Errors
     /// A sentence, when the disk fails.
     pub fn set_identity(&self, identity: &Identity) -> Result<(), String> {
-        let payload = codec::encode(identity);
-        let contents = [MAGIC, &crc32c::crc32c(&payload).to_le_bytes(), &payload].concat();
-        small_file::write(&self.identity_path(), &contents)
+        write_sealed(&self.identity_path(), IDENTITY_MAGIC, identity)
     }
+
+    /// What was known last of the cluster.
+    ///
+    /// # Errors
+    /// A sentence, when the file is unreadable or damaged.
+    pub fn acquaintances(&self) -> Result<Option<Acquaintances>, String> {
+        read_sealed(&self.path.join("members"), MEMBERS_MAGIC)
+    }
+
+    /// Writes down what is known of the cluster, durably.
+    ///
+    /// # Errors
+    /// A sentence, when the disk fails.
+    pub fn set_acquaintances(&self, known: &Acquaintances) -> Result<(), String> {
+        write_sealed(&self.path.join("members"), MEMBERS_MAGIC, known)
+    }
+
+    /// Which store this is. Drawn when it is asked for the first time.
+    ///
+    /// # Errors
+    /// A sentence, when the disk fails.
+    pub fn store_id(&self) -> Result<StoreId, String> {
+        let path = self.path.join("store-id");
+        match small_file::read(&path)? {
+            Some(bytes) => parse(&path, &bytes),
+            None => {
+                let id = StoreId(uuid::Uuid::new_v4().as_u128());
+                small_file::write(&path, format!("{id}\n").as_bytes())?;
+                Ok(id)
+            }
+        }
+    }
+
+    /// How often the node has been started on this store.
+    ///
+    /// # Errors
+    /// A sentence, when the file is unreadable.
+    pub fn starts(&self) -> Result<u64, String> {
+        let path = self.path.join("starts");
+        small_file::read(&path)?.map_or(Ok(0), |bytes| parse(&path, &bytes))
+    }
+
+    /// Counts a start, durably.
+    ///
+    /// # Errors
+    /// A sentence, when the disk fails.
+    pub fn set_starts(&self, starts: u64) -> Result<(), String> {
+        small_file::write(&self.path.join("starts"), format!("{starts}\n").as_bytes())
+    }
+
+    /// Checks that log and data belong to this store. Before a store's first start they are only marked as its parts.
+    ///
+    /// # Errors
+    /// A sentence, when one of them is not there any more or belongs to another store.
+    pub fn check_parts(&self, node: NodeId) -> Result<(), String> {
+        let (own, begun) = (self.store_id()?, self.starts()? > 0);
+        for part in [self.log(), self.data()] {
+            let path = part.join(MARK);
+            let found = small_file::read(&path)?.map(|bytes| parse::<StoreId>(&path, &bytes)).transpose()?;
+            let what = match found {
+                Some(found) if found == own => continue,
+                Some(_) => "belongs to another store",
+                None if begun => "is empty, or belongs to another store",
+                None => {
+                    fs::create_dir_all(&part).map_err(|e| format!("{} cannot be made: {e}", part.display()))?;
+                    small_file::write(&path, format!("{own}\n").as_bytes())?;
+                    continue;
+                }
+            };
+            return Err(format!(
+                "{} says that this node is {node}, but {} {what}: put back what belongs there. If it is lost, {node} cannot come                  back: decommission it, and start this node with an empty store directory and --join",
+                self.path.display(),
+                part.display()
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn parse<T: std::str::FromStr>(path: &Path, bytes: &[u8]) -> Result<T, String> {
+    let text = std::str::from_utf8(bytes).ok().and_then(|text| text.trim_end().parse().ok());
+    text.ok_or_else(|| format!("{} is damaged. Restore it, or replace this node's store", path.display()))
+}
+
+/// Reads a record under a checksum; `None` if there is none.
+fn read_sealed<T: for<'b> Decode<'b, ()>>(path: &Path, magic: &[u8]) -> Result<Option<T>, String> {
+    let Some(bytes) = small_file::read(path)? else { return Ok(None) };
+    let damaged = |why: &str| format!("{} is damaged: {why}. Restore it, or replace this node's store", path.display());
+    let rest = bytes.strip_prefix(magic).ok_or_else(|| damaged("it does not begin as it should"))?;
+    let (sum, payload) = rest.split_at_checked(4).ok_or_else(|| damaged("it is too short"))?;
+    if crc32c::crc32c(payload).to_le_bytes() != sum {
+        return Err(damaged("its checksum is wrong"));
+    }
+    codec::decode("a record", payload).map(Some).map_err(|e| damaged(&e.to_string()))
+}
+
+fn write_sealed<T: Encode<()>>(path: &Path, magic: &[u8], record: &T) -> Result<(), String> {
+    let payload = codec::encode(record);
+    small_file::write(path, &[magic, &crc32c::crc32c(&payload).to_le_bytes(), &payload].concat())
 }

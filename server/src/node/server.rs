@@ -14,9 +14,10 @@ use tonic::async_trait;
 
 use super::bootstrap::Bootstrap;
 use super::config::NodeConfig;
-use super::core::Core;
-use super::folder::Folder;
+use super::core::{Core, candidate};
+use super::folder::{Folder, Identity};
 use super::http;
+use super::join::Sponsor;
 use super::unready::Unready;
 use crate::grpc::{AdminBackend, GrpcApi, HandleLimits, InitError, NodeStatus};
 use crate::io::peer::{Membership, PeerService};
@@ -85,7 +86,8 @@ impl Node {
         } else {
             address.to_string()
         };
-        let bootstrap = Arc::new(Bootstrap::new(folder.clone(), own, config.join.clone(), identity));
+        let introduction = candidate(&config, &folder, &own)?;
+        let bootstrap = Arc::new(Bootstrap::new(folder.clone(), introduction, config.join.clone(), identity));
         let (fatal_sender, fatal) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             config,
@@ -149,12 +151,13 @@ struct Listeners {
 impl Shared {
     fn open_core(
         &self,
-        folder: &Folder,
-        identity: super::folder::Identity,
+        folder: &Arc<Folder>,
+        identity: Identity,
         fatal: mpsc::UnboundedSender<String>,
     ) -> Result<(), String> {
         let node = identity.node;
-        let core = Core::start(&self.config, folder, identity, move |why| {
+        let address = self.bootstrap.address();
+        let core = Core::start(&self.config, folder, identity, address, move |why| {
             tracing::error!(%why, "the node cannot go on");
             // Nobody listens any more when the node is stopping already.
             let _ = fatal.send(why);
@@ -163,6 +166,14 @@ impl Shared {
         // Opened once: at the start or when the node is initialised.
         let _ = self.core.set(Arc::new(core));
         Ok(())
+    }
+
+    /// Tries to become a member of a running cluster. Says why, if that is refused.
+    async fn join(&self) -> String {
+        match self.bootstrap.join().await {
+            Ok(()) => std::future::pending().await,
+            Err(why) => why,
+        }
     }
 
     /// Counters by name.
@@ -215,7 +226,7 @@ async fn run(
     let web = web.map(|listener| tokio::spawn(http::serve(listener, shared.clone(), stopped.clone())));
     let mut listener = Some(listener);
     if shared.core.get().is_none() {
-        listener = wait_for_identity(&shared, peers.clone(), listener, stopped.clone()).await;
+        listener = wait_for_identity(&shared, peers.clone(), listener, stopped.clone(), &fatal).await;
         match shared.bootstrap.identity() {
             Some(identity) if !*stopped.borrow() => {
                 if let Err(why) = shared.open_core(&folder, identity, fatal.clone()) {
@@ -227,19 +238,10 @@ async fn run(
         }
     }
     let (Some(core), Some(listener)) = (shared.core.get().cloned(), listener) else { return };
-    let _ = membership.set(Membership {
-        cluster: core.identity.cluster,
-        members: core.identity.members.iter().map(|m| m.id).collect(),
-        transport: core.transport.clone(),
-    });
-    let strangers = {
-        let (bootstrap, fatal) = (shared.bootstrap.clone(), fatal.clone());
-        tokio::spawn(async move {
-            if let Some(why) = bootstrap.find_strangers().await {
-                let _ = fatal.send(why);
-            }
-        })
-    };
+    let (cluster, db) = (core.identity.cluster, core.db.clone());
+    let _ = membership.set(Membership { cluster, db: db.clone(), transport: core.transport.clone() });
+    shared.bootstrap.sponsor(Sponsor { cluster, db });
+    let acquainted = tokio::spawn(get_acquainted(shared.bootstrap.clone(), core.clone(), fatal));
     let clean_up = {
         let sql = core.sql.clone();
         tokio::spawn(async move {
@@ -256,7 +258,7 @@ async fn run(
         tokio::spawn(server.serve(listener, until(stopped.clone())))
     });
     drop(serve_grpc(core.sql.clone(), kv, shared.clone(), peers, listener, until(stopped.clone())).await);
-    strangers.abort();
+    acquainted.abort();
     clean_up.abort();
     collecting.abort();
     if let Some(pg) = pg {
@@ -265,6 +267,30 @@ async fn run(
     if let Some(web) = web {
         let _ = web.await;
     }
+}
+
+/// Keeps the node's picture of the cluster current, as long as the node is part of it.
+async fn get_acquainted(bootstrap: Arc<Bootstrap>, core: Arc<Core>, fatal: mpsc::UnboundedSender<String>) {
+    let Some(membership) = core.take_membership() else { return };
+    let meet = |node, address: &str| {
+        if core.db.member(node).is_some_and(|member| member.state.is_member()) {
+            core.db.learn_address(node, address);
+            core.transport.meet(node, address);
+        }
+    };
+    let strangers = async {
+        match bootstrap.look_around(meet).await {
+            Some(why) => why,
+            None => std::future::pending().await,
+        }
+    };
+    let why = tokio::select! {
+        biased;
+        why = strangers => why,
+        why = membership.keep() => why,
+    };
+    // Nobody listens any more when the node is stopping already.
+    let _ = fatal.send(why);
 }
 
 /// Deletes idempotency keys whose time is over. Never returns.
@@ -283,23 +309,26 @@ async fn collect_keys(collector: Collector) {
     }
 }
 
-/// Serves until the node has an identity or is stopped. Returns the listener for what comes after.
+/// Serves until the node has an identity, is refused one, or is stopped. Returns the listener for what comes after.
 async fn wait_for_identity(
     shared: &Arc<Shared>,
     peers: PeerService,
     listener: Option<TcpListener>,
     stopped: watch::Receiver<bool>,
+    fatal: &mpsc::UnboundedSender<String>,
 ) -> Option<TcpListener> {
     let listener = listener?.into_std().ok()?;
     let first = TcpListener::from_std(listener.try_clone().ok()?).ok()?;
     let kv: Arc<dyn Kv> = Arc::new(Unready);
     let sql = Sql::new(kv.clone(), Limits::default());
     let waiting = shared.clone();
+    let fatal = fatal.clone();
     let end = async move {
         tokio::select! {
             biased;
             () = until(stopped) => {}
             _ = waiting.bootstrap.joined() => {}
+            why = waiting.join() => drop(fatal.send(why)),
         }
     };
     drop(serve_grpc(sql, kv, shared.clone(), peers, first, end).await);

@@ -426,11 +426,21 @@ impl Group {
     /// On a leader, the lowest index that every follower is known to hold, and the voter that is furthest, of those that stay.
     pub fn followers(&self) -> (u64, Option<u64>) {
         let me = self.config.replica;
+        let others = self.node.raft.prs().iter().filter(|(id, _)| **id != me);
+        (others.map(|(_, p)| p.matched).min().unwrap_or(u64::MAX), self.successor(&[]))
+    }
+
+    /// On a leader, the follower that would lead best in its place, is up to date and none of these.
+    pub fn successor(&self, but: &[u64]) -> Option<u64> {
+        let me = self.config.replica;
         let voters = self.node.raft.prs().conf().to_conf_state().voters;
-        let others = || self.node.raft.prs().iter().filter(|(id, _)| **id != me);
-        let lowest = others().map(|(_, p)| p.matched).min().unwrap_or(u64::MAX);
-        let able = others().filter(|(id, p)| p.recent_active && voters.contains(id));
-        (lowest, able.max_by_key(|(id, p)| (p.matched, **id)).map(|(id, _)| *id))
+        let able = self
+            .node
+            .raft
+            .prs()
+            .iter()
+            .filter(|(id, p)| **id != me && p.recent_active && voters.contains(id) && !but.contains(id));
+        able.max_by_key(|(id, p)| (p.matched, **id)).map(|(id, _)| *id)
     }
 
     /// Whether the log holds this very entry.

@@ -82,7 +82,7 @@ impl MemberChange {
             }
             MemberChange::Leave => (ConfChangeTransition::Auto, Vec::new()),
         };
-        let mut change = ConfChangeV2 { changes: changes.into(), context, ..ConfChangeV2::default() };
+        let mut change = ConfChangeV2 { changes, context, ..ConfChangeV2::default() };
         change.set_transition(transition);
         change
     }

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use proto::transaction::{TxnAddress, TxnOutcome};
-use proto::{Epoch, Key, NodeDescriptor, NodeId, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, Span};
+use proto::{
+    Epoch, Key, NodeDescriptor, NodeId, NodeState, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, Span,
+};
 use proto::{Locality, Timestamp, TxnId, Value};
 
 use crate::kv::{
@@ -159,7 +161,7 @@ impl Kv for MemoryKv {
         let address = "127.0.0.1:7001".to_string();
         let descriptor =
             NodeDescriptor { id: NodeId(1), address, boot_id: "test".to_string(), locality: Locality::default() };
-        vec![NodeInfo { descriptor, live: true }]
+        vec![NodeInfo { descriptor, live: true, state: NodeState::Active }]
     }
 
     fn clock(&self) -> ClockInfo {

@@ -1,7 +1,9 @@
 //! What a store is told, and what it asks for. Both closed.
 
+use std::collections::BTreeMap;
+
 use proto::message::{Body, Envelope};
-use proto::{NodeId, RangeDescriptor};
+use proto::{NodeId, NodeState, RangeDescriptor};
 
 use crate::raft::LogFrame;
 
@@ -18,6 +20,8 @@ pub enum Event {
     Flushed(u64),
     /// The node is about to stop: hand leadership over.
     Drain,
+    /// These are the members of the cluster, this node included: who is told what the clock shows, and who is to lead nothing.
+    Members(BTreeMap<NodeId, NodeState>),
 }
 
 /// What a store asks for.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use proto::message::{Body, Envelope, RaftMessage};
 use proto::request::{RangeRequest, Refusal, Response};
-use proto::{ClusterId, Key, NodeId, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, ReplicaRole, Timestamp};
+use proto::{
+    ClusterId, Key, NodeId, NodeState, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, ReplicaRole, Timestamp,
+};
 use raft::eraftpb::MessageType;
 use txn::engine::Engine;
 
@@ -67,6 +69,8 @@ pub struct Store {
     receiving: Duration,
     pub(super) truncation: Truncation,
     pub(super) stats: StoreStats,
+    /// Members that are to lead nothing; this node perhaps among them.
+    resting: BTreeSet<NodeId>,
     ticks: u32,
     clock_reported: Duration,
 }
@@ -103,6 +107,7 @@ impl Store {
             receiving: Duration::ZERO,
             truncation: Truncation::default(),
             stats: StoreStats::default(),
+            resting: BTreeSet::new(),
             ticks: 0,
             clock_reported: Duration::ZERO,
         }
@@ -122,6 +127,7 @@ impl Store {
             Event::Synced(number) => self.synced(now, number, out),
             Event::Flushed(number) => self.flushed(now, number),
             Event::Drain => self.drain(),
+            Event::Members(members) => self.set_members(&members),
         }
     }
 
@@ -380,10 +386,18 @@ impl Store {
                 replica.tick_waiting(cx);
             });
         }
-        if raft_tick && self.config.knobs.probe.fires(Point::NeedlessTransfer) {
+        // Again and again: it may have been elected since, or have found nobody to hand over to.
+        let resting = self.resting.contains(&self.config.node);
+        if raft_tick && (resting || self.config.knobs.probe.fires(Point::NeedlessTransfer)) {
             self.drain();
         }
         self.tick_truncation(out);
+    }
+
+    /// Who the members are has changed.
+    fn set_members(&mut self, members: &BTreeMap<NodeId, NodeState>) {
+        self.config.members = members.iter().filter(|(_, state)| state.is_member()).map(|(node, _)| *node).collect();
+        self.resting = members.iter().filter(|(_, state)| !state.may_lead()).map(|(node, _)| *node).collect();
     }
 
     /// Hands leadership to followers that are up to date.
@@ -394,13 +408,15 @@ impl Store {
         }
     }
 
-    /// Hands the leadership of a range, if it is here, to the follower that is furthest.
+    /// Hands the leadership of a range, if it is here, to the follower that is furthest and does not rest.
     ///
     /// The winner begins like any other leader, at its low-water mark. The library accepts no command until the handover has happened or was
     /// given up; reads go on below the fence, which binds the winner like any successor.
     pub fn transfer(&mut self, range: RangeId) {
         let Some(replica) = self.replicas.get_mut(&range).filter(|r| r.group.is_leader()) else { return };
-        if let (_, Some(follower)) = replica.group.followers() {
+        let rests = |replica: &&ReplicaDescriptor| self.resting.contains(&replica.node);
+        let resting: Vec<u64> = replica.descriptor().replicas.iter().filter(rests).map(|r| r.id.0).collect();
+        if let Some(follower) = replica.group.successor(&resting) {
             self.config.knobs.probe.took(Path::Transferred);
             replica.group.transfer_leader(follower);
             replica.dirty = true;

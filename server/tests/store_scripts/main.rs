@@ -15,6 +15,7 @@
 //! hold n1 / release n1  nothing that n1 writes to its log is synced / everything is
 //! crash n1 / start n1   n1 loses what was not synced or flushed / begins with what is left
 //! flush n1              n1's engine is made durable, and the log cut behind it
+//! nodes n1=draining     every store learns who the members are: the others are active
 //! drain n1              n1 hands over what it leads
 //! state                 what each replica is
 //! data n1 [a]           the versions in n1's engine

@@ -7,7 +7,7 @@ use goldenscript::{Argument, Command, Context, Runner};
 use proto::range::{RangeOperation, ReplicaChange, Split};
 use proto::request::{CommitOne, Operation, RangeRequest, Read, Target};
 use proto::transaction::{TxnMeta, Write};
-use proto::{Epoch, Key, NodeId, RangeId, Timestamp, TxnId};
+use proto::{Epoch, Key, NodeId, NodeState, RangeId, Timestamp, TxnId};
 use server::store::Event;
 
 use super::show;
@@ -86,6 +86,22 @@ impl<'a> Args<'a> {
 }
 
 impl StoreRunner {
+    /// Tells every store that runs who the members are.
+    fn nodes(&mut self, args: &Args<'_>) -> Result<(), Box<dyn Error>> {
+        let mut members: BTreeMap<NodeId, NodeState> = (1..=3).map(|id| (NodeId(id), NodeState::Active)).collect();
+        for (name, state) in &args.named {
+            let states = [NodeState::Active, NodeState::Draining, NodeState::Decommissioning];
+            let state = states.into_iter().find(|s| s.name() == *state).ok_or("no such state")?;
+            members.insert(node(name)?, state);
+        }
+        for id in members.keys() {
+            if self.world.store(*id).is_some() {
+                self.world.step(*id, Event::Members(members.clone()));
+            }
+        }
+        Ok(())
+    }
+
     fn tick(&mut self, mut args: Args<'_>) -> Result<(), Box<dyn Error>> {
         let times = match args.words.last().map(|last| last.parse::<u64>()) {
             Some(Ok(times)) => {
@@ -220,6 +236,10 @@ impl Runner for StoreRunner {
             }
             "drain" => {
                 self.world.step(node(args.word()?)?, Event::Drain);
+                self.world.settle();
+            }
+            "nodes" => {
+                self.nodes(&args)?;
                 self.world.settle();
             }
             "finish" => {

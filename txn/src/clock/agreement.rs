@@ -3,6 +3,9 @@
 //! A report that arrives from the future shows that one of two clocks is wrong, whatever the network did meanwhile; one from
 //! the past may just have been on its way for long. So each side judges what it hears, and tells the other: two clocks agree when
 //! neither has found the other ahead.
+//!
+//! Members come and go. One that has not begun yet is *heard*: it is judged and told so, for it needs a majority's word to begin;
+//! but it counts in nobody's majority but its own, or else one that never begins could keep the others from confirming each other.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +25,22 @@ pub enum Difference {
     Behind(Duration),
     /// It is another clock: of another host, or universal time where this node keeps a host's.
     Elsewhere,
+}
+
+/// What another node's word is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// It counts in majorities.
+    Counted,
+    /// It is answered, and counts for nothing.
+    Heard,
+}
+
+/// Another node.
+#[derive(Clone, Copy, Debug)]
+struct Other {
+    voice: Voice,
+    evidence: Option<Evidence>,
 }
 
 /// What is known of one other node's clock.
@@ -56,7 +75,7 @@ impl Evidence {
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Agreement {
-    others: BTreeMap<NodeId, Option<Evidence>>,
+    others: BTreeMap<NodeId, Other>,
     /// How long a report counts.
     horizon: Duration,
 }
@@ -64,12 +83,20 @@ pub struct Agreement {
 impl Agreement {
     /// Nothing is known yet of the other members' clocks.
     pub fn new(others: impl IntoIterator<Item = NodeId>, horizon: Duration) -> Agreement {
-        Agreement { others: others.into_iter().map(|node| (node, None)).collect(), horizon }
+        let other = |node| (node, Other { voice: Voice::Counted, evidence: None });
+        Agreement { others: others.into_iter().map(other).collect(), horizon }
     }
 
-    /// Takes a report in. `era` is this node's. Reports of strangers are ignored.
-    pub fn hear(&mut self, from: NodeId, report: &ClockReport, own: &ClockDomain, era: u64, now: Reading) {
-        let Some(slot) = self.others.get_mut(&from) else { return };
+    /// From now on these are the other members. What is known of those that stay is kept.
+    pub fn set_others(&mut self, others: &BTreeMap<NodeId, Voice>) {
+        let known = |node: &NodeId| self.others.get(node).and_then(|other| other.evidence);
+        let other = |(node, voice): (&NodeId, &Voice)| (*node, Other { voice: *voice, evidence: known(node) });
+        self.others = others.iter().map(other).collect();
+    }
+
+    /// Takes a report in. `era` is this node's. Reports of strangers are ignored: says whether it was none.
+    pub fn hear(&mut self, from: NodeId, report: &ClockReport, own: &ClockDomain, era: u64, now: Reading) -> bool {
+        let Some(slot) = self.others.get_mut(&from) else { return false };
         let elsewhere = match (own, &report.domain) {
             (ClockDomain::Utc, ClockDomain::Utc) => false,
             (ClockDomain::Host { boot: mine, .. }, ClockDomain::Host { boot, .. }) => mine != boot,
@@ -80,33 +107,45 @@ impl Agreement {
         let behind = report.heard.filter(|verdict| verdict.era == era).map(|verdict| verdict.ahead());
         let ahead = report.earliest.since(latest);
         let error = report.latest.since(report.earliest) / 2;
-        *slot = Some(Evidence { at: now.monotonic, era: report.era, error, ahead, elsewhere, behind });
+        slot.evidence = Some(Evidence { at: now.monotonic, era: report.era, error, ahead, elsewhere, behind });
+        true
     }
 
     /// How far the worst of the other clocks may err, as far as is known.
     pub fn peer_error(&self, now: Duration) -> Duration {
-        self.fresh(now).map(|(_, e)| e.error).max().unwrap_or_default()
+        self.known(now).map(|(_, _, e)| e.error).max().unwrap_or_default()
     }
 
     /// What to tell a node of its last report.
     pub fn verdict(&self, of: NodeId, now: Duration) -> Option<ClockVerdict> {
-        let evidence = self.fresh(now).find(|(node, _)| *node == of)?.1;
+        let evidence = self.known(now).find(|(node, _, _)| *node == of)?.2;
         let ahead_us = u64::try_from(evidence.ahead.as_micros()).unwrap_or(u64::MAX);
         Some(ClockVerdict { era: evidence.era, ahead_us })
     }
 
     /// Forgets everything: this node's clock is not what it was.
     pub fn forget(&mut self) {
-        self.others.values_mut().for_each(|slot| *slot = None);
+        self.others.values_mut().for_each(|other| other.evidence = None);
     }
 
+    /// What was heard of anybody lately.
+    fn known(&self, now: Duration) -> impl Iterator<Item = (NodeId, Voice, Evidence)> + '_ {
+        let known = self.others.iter().filter_map(|(node, other)| other.evidence.map(|e| (*node, other.voice, e)));
+        known.filter(move |(_, _, e)| now.saturating_sub(e.at) <= self.horizon)
+    }
+
+    /// What was heard lately of those that count.
     fn fresh(&self, now: Duration) -> impl Iterator<Item = (NodeId, Evidence)> + '_ {
-        let known = self.others.iter().filter_map(|(node, evidence)| evidence.map(|e| (*node, e)));
-        known.filter(move |(_, e)| now.saturating_sub(e.at) <= self.horizon)
+        self.known(now).filter(|(_, voice, _)| *voice == Voice::Counted).map(|(node, _, e)| (node, e))
+    }
+
+    /// How many others count.
+    fn counted(&self) -> usize {
+        self.others.values().filter(|other| other.voice == Voice::Counted).count()
     }
 
     fn majority(&self) -> usize {
-        self.others.len().div_ceil(2) + 1
+        self.counted().div_ceil(2) + 1
     }
 
     /// Whether a majority of all nodes, this one included, share its time.
@@ -118,7 +157,7 @@ impl Agreement {
     /// Whether so many differ that no majority can share this node's time.
     pub fn is_disputed(&self, now: Duration) -> bool {
         let differing = self.differences(now).len();
-        self.others.len() + 1 - differing < self.majority()
+        self.counted() + 1 - differing < self.majority()
     }
 
     /// Who differs, and how.

@@ -4,11 +4,16 @@
 //! first; the greatest that anyone has proposed wins, and once every member has said the same one, no greater can come: all
 //! proposals were made before. So then they share one clock, exactly. A process writes its offset down before it tells it,
 //! for it may not propose another in the same boot.
+//!
+//! Members come and go. A process that joins proposes nothing: it begins with the offset of the member that let it in, so that still
+//! none can come that is greater than what all had agreed on.
 
 use std::collections::BTreeMap;
 
 use proto::clock::ClockDomain;
 use proto::{NodeId, Timestamp};
+
+use super::Voice;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -16,13 +21,13 @@ pub struct HostTime {
     boot: String,
     /// Microseconds from the boot to the Unix epoch.
     offset: u64,
-    others: BTreeMap<NodeId, Option<u64>>,
+    others: BTreeMap<NodeId, (Voice, Option<u64>)>,
 }
 
 impl HostTime {
     /// `offset` is what was written down in this boot, or else a proposal that has been written down now.
     pub fn new(boot: String, offset: u64, others: impl IntoIterator<Item = NodeId>) -> HostTime {
-        HostTime { boot, offset, others: others.into_iter().map(|node| (node, None)).collect() }
+        HostTime { boot, offset, others: others.into_iter().map(|node| (node, (Voice::Counted, None))).collect() }
     }
 
     pub fn boot(&self) -> &str {
@@ -39,17 +44,24 @@ impl HostTime {
             ClockDomain::Host { boot, offset } if *boot == self.boot => Some(*offset),
             _ => None,
         };
-        *self.others.get_mut(&from)? = theirs;
+        self.others.get_mut(&from)?.1 = theirs;
         theirs.filter(|theirs| *theirs > self.offset)
+    }
+
+    /// From now on these are the other members. What is known of those that stay is kept.
+    pub fn set_others(&mut self, others: &BTreeMap<NodeId, Voice>) {
+        let known = |node: &NodeId| self.others.get(node).and_then(|(_, offset)| *offset);
+        self.others = others.iter().map(|(node, voice)| (*node, (*voice, known(node)))).collect();
     }
 
     pub fn adopt(&mut self, offset: u64) {
         self.offset = self.offset.max(offset);
     }
 
-    /// Whether all members keep this offset, so that the clock is without error among them.
+    /// Whether all members that count keep this offset, so that the clock is without error among them.
     pub fn is_agreed(&self) -> bool {
-        self.others.values().all(|theirs| *theirs == Some(self.offset))
+        let mut counted = self.others.values().filter(|(voice, _)| *voice == Voice::Counted);
+        counted.all(|(_, theirs)| *theirs == Some(self.offset))
     }
 
     /// The wall clock at a time since the boot.
@@ -88,5 +100,23 @@ mod tests {
         nodes[0].hear(NodeId(2), &ClockDomain::Host { boot: "another".into(), offset: 99 });
         assert!(!nodes[0].is_agreed(), "a node of another host shares nothing");
         assert_eq!(nodes[0].offset(), 30);
+    }
+    #[test]
+    fn one_that_joins_with_the_agreed_offset_disturbs_nobody() {
+        let (ann, bob, joiner) = (NodeId(1), NodeId(2), NodeId(3));
+        let host = |offset| ClockDomain::Host { boot: "a boot".into(), offset };
+        let mut time = HostTime::new("a boot".into(), 30, [bob]);
+        time.hear(bob, &host(30));
+        assert!(time.is_agreed());
+        time.set_others(&BTreeMap::from([(bob, Voice::Counted), (joiner, Voice::Heard)]));
+        assert!(time.is_agreed(), "it does not count before it begins");
+        assert_eq!(time.hear(joiner, &host(30)), None);
+        time.set_others(&BTreeMap::from([(bob, Voice::Counted), (joiner, Voice::Counted)]));
+        assert!(time.is_agreed(), "what it said before it counted is remembered");
+        let mut theirs = HostTime::new("a boot".into(), 30, [ann, bob]);
+        theirs.hear(ann, &host(30));
+        assert!(!theirs.is_agreed(), "it has not heard everybody");
+        theirs.set_others(&BTreeMap::from([(ann, Voice::Counted)]));
+        assert!(theirs.is_agreed(), "one that is gone is not waited for");
     }
 }

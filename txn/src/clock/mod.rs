@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use proto::Timestamp;
 
-pub use agreement::{Agreement, Difference};
+pub use agreement::{Agreement, Difference, Voice};
 pub use hlc::Hlc;
 pub use host::HostTime;
 pub use timekeeper::{Doubt, Standing, Timekeeper};

@@ -13,13 +13,14 @@
 //! reading that was believed: a wrong wall clock never gets into it, nor into any message, so the node harms nobody and goes on as
 //! soon as the others confirm it again. A cluster of one confirms itself.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use proto::clock::{ClockDomain, ClockReport};
 use proto::{NodeId, Timestamp};
 
-use super::agreement::{Agreement, Difference};
+use super::agreement::{Agreement, Difference, Voice};
 use super::{ClockError, GRAIN, Hlc, Reading, Trust};
 
 /// Why a node does not believe its clock.
@@ -216,13 +217,21 @@ impl Timekeeper {
         }
         self.look(now);
         let era = self.era;
-        self.agreement.hear(from, report, own, era, now);
+        if !self.agreement.hear(from, report, own, era, now) {
+            // With no verdict to give, two strangers would answer each other for ever.
+            return false;
+        }
         if self.doubt.is_none() && self.agreement.is_disputed(now.monotonic) {
             self.lose_trust(Doubt::Disputed);
         } else {
             self.look(now);
         }
         report.heard.is_none_or(|verdict| verdict.era != era)
+    }
+
+    /// From now on these are the other members.
+    pub fn set_others(&mut self, others: &BTreeMap<NodeId, Voice>) {
+        self.agreement.set_others(others);
     }
 
     /// Whether the node may serve.
@@ -397,6 +406,58 @@ mod tests {
         cluster.off[1] = 5;
         cluster.talk();
         assert_eq!(cluster.serving(), [false, false]);
+    }
+
+    /// What one of so many nodes knows of the others, of which the last ones only join.
+    fn others(me: u64, counted: u64, all: u64) -> BTreeMap<NodeId, Voice> {
+        let voice = |id| if id < counted { Voice::Counted } else { Voice::Heard };
+        (0..all).filter(|id| *id != me).map(|id| (NodeId(id), voice(id))).collect()
+    }
+
+    /// A cluster in which the last nodes have not begun.
+    fn with_joining(off: &[i64], counted: u64) -> Cluster {
+        let mut cluster = Cluster::of(off);
+        let all = off.len() as u64;
+        for me in 0..all {
+            cluster.nodes[me as usize].set_others(&others(me, counted, all));
+        }
+        cluster
+    }
+
+    #[test]
+    fn one_that_joins_is_confirmed_by_a_majority_and_needed_by_nobody() {
+        let mut cluster = with_joining(&[0, 0, 0], 2);
+        cluster.talk();
+        assert_eq!(cluster.serving(), [true, true, true]);
+        // The only member, and one that joins: it is confirmed by the member alone, and its failure would not be noticed.
+        let mut cluster = with_joining(&[0, 0], 1);
+        assert_eq!(cluster.serving(), [true, false]);
+        cluster.talk();
+        assert_eq!(cluster.serving(), [true, true]);
+        // With a wrong clock it is kept out, and keeps nobody else from serving.
+        let mut cluster = with_joining(&[0, 0, HOUR, HOUR, HOUR], 2);
+        cluster.talk();
+        assert_eq!(cluster.serving(), [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn strangers_are_not_answered() {
+        let mut cluster = Cluster::of(&[0, 0]);
+        cluster.nodes[0].set_others(&BTreeMap::new());
+        let now = cluster.read(1);
+        let report = cluster.nodes[1].report(NodeId(0), ClockDomain::Utc, now).expect("trusted clocks are told of");
+        assert!(!cluster.nodes[0].hear(NodeId(1), &report, &ClockDomain::Utc, now));
+    }
+
+    #[test]
+    fn members_that_go_are_not_missed() {
+        let mut cluster = Cluster::of(&[0, 0, HOUR, HOUR]);
+        cluster.talk();
+        assert_eq!(cluster.serving(), [false; 4], "two against two");
+        for me in 0..2 {
+            cluster.nodes[me as usize].set_others(&others(me, 2, 2));
+        }
+        assert_eq!(cluster.serving()[..2], [true, true], "what they said of each other is remembered");
     }
 
     #[test]

@@ -29,10 +29,10 @@ pub async fn collect(client: &Client) -> Snapshot {
     answers.into_iter().filter_map(|(address, counters)| Some((address, counters.ok()?))).collect()
 }
 
-/// A client of all members, not only of those that the benchmark was told of.
+/// A client of all members that live, not only of those that the benchmark was told of.
 async fn everyone(client: &Client) -> Option<Client> {
     let nodes = client.admin().nodes().await.ok()?;
-    let addresses: Vec<String> = nodes.into_iter().map(|(_, address, _)| address).collect();
+    let addresses: Vec<String> = nodes.into_iter().filter(|node| node.live).map(|node| node.address).collect();
     Client::with_config(Config::new(&addresses.join(",")).ok()?).await.ok()
 }
 

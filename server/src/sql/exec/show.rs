@@ -117,7 +117,9 @@ fn retries(kv: &dyn Kv, tables: &[Arc<Table>]) -> Vec<Row> {
 
 fn nodes(kv: &dyn Kv) -> Vec<Row> {
     let row = |node: crate::kv::NodeInfo| {
-        vec![number(node.descriptor.id.0), text(node.descriptor.address), Datum::Bool(node.live)]
+        let (id, address, locality) = (node.descriptor.id, node.descriptor.address, node.descriptor.locality);
+        let state = text(node.state.name());
+        vec![number(id.0), text(address), text(locality.to_string()), state, Datum::Bool(node.live)]
     };
     kv.nodes().into_iter().map(row).collect()
 }

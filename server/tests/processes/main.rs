@@ -1,128 +1,18 @@
 //! Real processes: what a simulation cannot see of sockets, files and signals.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+mod cluster;
+mod membership;
+
+use std::io::Read;
+use std::time::Duration;
 
 use client::driver::{Client, Outcome, TransactionOptions};
 
-/// A directory that goes away with the test.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let path = std::env::temp_dir().join(format!("meridian-test-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn meridian() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_meridian"));
-    command.stdin(Stdio::null());
-    command
-}
-
-fn free_addresses(count: usize) -> Vec<String> {
-    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|l| l.local_addr().unwrap().to_string()).collect()
-}
-
-/// A running node; killed when the test ends.
-struct Process(Child);
-
-impl Process {
-    /// Starts a node and waits until it listens.
-    fn start(store: &Path, listen: &str, join: &[String]) -> Process {
-        let mut child = meridian()
-            .args(["start", "--store", store.to_str().unwrap(), "--listen", listen, "--join", &join.join(",")])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.starts_with("listening on "), "{line:?}");
-        Process(child)
-    }
-
-    fn kill_9(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-struct Cluster {
-    scratch: Scratch,
-    addresses: Vec<String>,
-    nodes: Vec<Process>,
-}
-
-impl Cluster {
-    fn start(name: &str) -> Cluster {
-        let scratch = Scratch::new(name);
-        let addresses = free_addresses(3);
-        let mut cluster = Cluster { scratch, addresses, nodes: Vec::new() };
-        for number in 0..3 {
-            let node = cluster.start_node(number);
-            cluster.nodes.push(node);
-        }
-        let init = meridian().args(["init", "--addr", &cluster.addresses[1]]).output().unwrap();
-        assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
-        cluster
-    }
-
-    fn store(&self, number: usize) -> PathBuf {
-        self.scratch.0.join(format!("node{number}"))
-    }
-
-    fn start_node(&self, number: usize) -> Process {
-        Process::start(&self.store(number), &self.addresses[number], &self.addresses)
-    }
-
-    async fn client(&self, nodes: &[usize]) -> Client {
-        let addresses: Vec<&str> = nodes.iter().map(|n| self.addresses[*n].as_str()).collect();
-        Client::connect(&addresses.join(",")).await.unwrap()
-    }
-}
-
-/// Runs a statement until it succeeds; panics after `patience`.
-async fn eventually(client: &Client, sql: &str, patience: Duration) -> Duration {
-    let began = Instant::now();
-    loop {
-        match client.execute(sql, &[]).await {
-            Ok(_) => return began.elapsed(),
-            Err(error) if began.elapsed() > patience => panic!("{sql}: {error}"),
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
-}
+use cluster::{Cluster, PATIENCE, eventually, free_addresses, meridian, one_line, start_expecting_failure};
 
 async fn count(client: &Client) -> i64 {
     client.query("SELECT count(*) FROM t", &[]).await.unwrap()[0].get::<i64>(0).unwrap()
 }
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_node_changes_nothing_but_a_pause_and_comes_back_with_its_data() {
@@ -177,32 +67,6 @@ async fn a_stopped_node_hands_over_and_ends_cleanly() {
     let restarted = cluster.client(&[0]).await;
     eventually(&restarted, "INSERT INTO t VALUES (2)", PATIENCE).await;
     assert_eq!(count(&restarted).await, 2);
-}
-
-/// Waits for a process that should end by itself, and checks that it says one line and fails.
-fn one_line(output: Output, words: &str) {
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "it should have failed: {text}");
-    assert_eq!(text.trim_end().lines().count(), 1, "{text}");
-    assert!(text.contains(words), "{words:?} is not in {text:?}");
-}
-
-fn start_expecting_failure(store: &Path, listen: &str, join: &str) -> Output {
-    let mut child = meridian()
-        .args(["start", "--store", store.to_str().unwrap(), "--listen", listen, "--join", join])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let began = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if began.elapsed() > PATIENCE {
-            let _ = child.kill();
-            panic!("the node did not end");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    child.wait_with_output().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
