@@ -22,6 +22,7 @@ pub mod descriptor;
 pub mod member;
 pub mod transaction;
 pub mod range;
+pub mod report;
 pub mod request;
 pub mod message;
 pub mod v1;

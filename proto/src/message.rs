@@ -4,6 +4,7 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use crate::clock::ClockReport;
+use crate::report::StoreReport;
 use crate::request::{RangeRequest, Response};
 use crate::{Key, NodeId, RangeDescriptor, RangeId, ReplicaId, Timestamp};
 
@@ -55,6 +56,9 @@ pub enum Body {
         #[n(1)]
         descriptor: RangeDescriptor,
     },
+    /// For the placement driver, which may be at the receiver.
+    #[n(7)]
+    Report(#[n(0)] StoreReport),
     /// A replica was removed from its range: may it be deleted? Answered with `Removed`, or not at all.
     #[n(6)]
     Straggler {

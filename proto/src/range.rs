@@ -66,6 +66,15 @@ pub struct RangeStatus {
     pub last_index: u64,
     #[n(3)]
     pub leader: NodeId,
+    /// Of the versions that it holds, about.
+    #[n(4)]
+    pub bytes: u64,
+    /// Requests a second, decayed over a while.
+    #[n(5)]
+    pub load: u64,
+    /// What the leader has to say: why it is not split though it should be.
+    #[n(6)]
+    pub note: Option<String>,
 }
 
 /// How a leader sees a replica.

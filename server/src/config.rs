@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use range_split::placement::Settings;
+use range_split::policy::SplitLimits;
 use txn::locks::LockTimes;
 
 use crate::probe::{Probe, Silent};
@@ -72,6 +74,19 @@ pub struct Knobs {
     pub snapshot_ask_again: Duration,
     /// After so long without a piece a replica gives up what it has taken in; so long a log is kept for whoever asks no more.
     pub snapshot_patience: Duration,
+    /// When ranges are split, and by which measure.
+    pub splitting: SplitLimits,
+    /// Whether ranges are split without being asked.
+    pub split_ranges: bool,
+    /// How often a node reports what it leads to the placement driver, what has changed; and how often everything.
+    pub report_every: Duration,
+    pub report_all_every: Duration,
+    /// How the placement driver places replicas and leaders.
+    pub placement: Settings,
+    /// Whether it does.
+    pub place_replicas: bool,
+    /// How often it looks.
+    pub placement_every: Duration,
     /// How long idempotency keys are kept, with the results of their transactions.
     pub idempotency_retention: Duration,
     /// Where fault points and coverage end: see [`crate::probe`].
@@ -111,6 +126,13 @@ impl Default for Knobs {
             snapshots_max: 4,
             snapshot_ask_again: Duration::from_millis(300),
             snapshot_patience: Duration::from_secs(10),
+            splitting: SplitLimits::default(),
+            split_ranges: true,
+            report_every: Duration::from_secs(1),
+            report_all_every: Duration::from_secs(15),
+            placement: Settings::default(),
+            place_replicas: true,
+            placement_every: Duration::from_secs(1),
             idempotency_retention: Duration::from_secs(24 * 3600),
             probe: Arc::new(Silent),
         }

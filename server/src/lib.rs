@@ -14,6 +14,7 @@ pub mod io;
 pub mod env;
 pub mod probe;
 pub mod config;
+pub mod admin;
 pub mod node;
 pub mod telemetry;
 pub mod cli;

@@ -157,10 +157,13 @@ pub enum Path {
     SplitOfRemoved,
     /// A gateway found that a range had moved away from all nodes where it knew it.
     FoundElsewhere,
+    /// A leader wanted its range split; the placement driver had a range changed.
+    SplitWished,
+    Placed,
 }
 
 impl Path {
-    pub const ALL: [Path; 47] = [
+    pub const ALL: [Path; 49] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -208,6 +211,8 @@ impl Path {
         Path::RemovedTold,
         Path::SplitOfRemoved,
         Path::FoundElsewhere,
+        Path::SplitWished,
+        Path::Placed,
     ];
 }
 

@@ -22,27 +22,6 @@ pub fn violations(world: &World) -> Vec<String> {
     for node in world.nodes.iter().filter(|node| world.is_whole(node.index)) {
         let Some(process) = &node.process else { continue };
         for replica in process.store.replicas() {
-            eprintln!(
-                "DBG node {} {} applied {:?} hollow {} incoming {:?} term {} leader {:?} last {} commit {} trunc {} stopped {:?} leading {} members {:?}",
-                node.index,
-                replica.descriptor(),
-                replica.applied,
-                replica.hollow,
-                replica.incoming.as_ref().map(|i| i.version()),
-                replica.group.term(),
-                replica.leader_node(),
-                replica.group.last_index(),
-                replica.group.committed_index(),
-                replica.group.truncated_index(),
-                replica.stopped,
-                replica.is_serving(),
-                replica
-                    .descriptor()
-                    .replicas
-                    .iter()
-                    .map(|r| format!("{}:{}{:?}", r.node, r.id, r.role))
-                    .collect::<Vec<_>>()
-            );
             if replica.stopped.is_some() && node.disk.rotten {
                 continue;
             }

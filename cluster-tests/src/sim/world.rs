@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use proto::message::{Body, Envelope};
 use proto::{NodeId, codec};
+use server::admin::{Driver, Office};
 use server::config::Knobs;
 use server::env::Env;
 use server::kv::{Db, Error};
@@ -256,6 +257,8 @@ impl World {
         for task in (self.on_start)(node, &process.db) {
             self.executor.spawn(node, task);
         }
+        let driver = Driver::new(process.db.clone(), self.cluster.knobs.clone());
+        self.executor.spawn(node, Box::pin(driver.run()));
         let life = self.nodes[node].life;
         let jitter = self.rng.below(1_000_000);
         self.schedule(jitter, Happening::Tick { node, life });
@@ -407,6 +410,12 @@ impl World {
             }
             return;
         }
+        if let Body::Report(report) = envelope.body {
+            if process.env.clock().adopt(envelope.hlc).is_ok() {
+                process.db.hear_report(envelope.from, report);
+            }
+            return;
+        }
         self.step(to, Event::Message(envelope));
     }
 
@@ -444,6 +453,13 @@ impl World {
         self.queue.retain(|_, what| !is_fault(what));
     }
 
+    /// Lets a node do something in the background that its store asks for.
+    fn errand<F: Future<Output = ()> + Send + 'static>(&mut self, node: usize, errand: impl FnOnce(Db) -> F) {
+        if let Some(db) = self.db(node) {
+            self.executor.spawn(node, Box::pin(errand(db)));
+        }
+    }
+
     fn carry_out(&mut self, node: usize, effect: Effect) {
         let life = self.nodes[node].life;
         match effect {
@@ -460,11 +476,14 @@ impl World {
                 let after = self.rng.between(1_000_000, 50_000_000);
                 self.schedule(after, Happening::Flushed { node, life, number });
             }
-            Effect::Publish(descriptor) => {
-                let Some(process) = &self.nodes[node].process else { return };
-                let db = process.db.clone();
-                let task = async move { drop(db.publish(&descriptor).await) };
-                self.executor.spawn(node, Box::pin(task));
+            Effect::Publish(descriptor) => self.errand(node, |db| async move { drop(db.publish(&descriptor).await) }),
+            Effect::Split(wish) => {
+                self.errand(node, |db| async move { drop(Office::new(db).split_range(&wish).await) })
+            }
+            Effect::Report(report) => {
+                if let Some(process) = &self.nodes[node].process {
+                    process.db.send_report(&report);
+                }
             }
         }
     }

@@ -18,6 +18,8 @@ const OF_MOVES: &[&str] = &[
     "FoundElsewhere",
     "HollowedOut",
     "TransferGivenUp",
+    "SplitWished",
+    "Placed",
 ];
 
 /// Fewer seeds than this may miss anything.

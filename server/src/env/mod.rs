@@ -8,8 +8,9 @@ mod clock;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use proto::NodeId;
 use proto::message::Body;
+use proto::report::StoreReport;
+use proto::{Key, NodeId, RangeDescriptor};
 
 pub use clock::{Bound, Clock, ClockSource, Interval, NodeClock};
 
@@ -21,6 +22,25 @@ pub trait Env: Send + Sync {
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
     /// 64 random bits, not for secrets.
     fn random(&self) -> u64;
+}
+
+/// A split that a range's leader wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitWish {
+    pub range: RangeDescriptor,
+    /// The right-hand range's first key.
+    pub key: Key,
+    /// In words.
+    pub reason: String,
+}
+
+/// What a store asks of its node, beside messages and its disk: work that takes transactions.
+pub trait Errands: Send + Sync {
+    /// Puts a leader's descriptor into the meta range, unless a newer one is there.
+    fn publish(&self, descriptor: RangeDescriptor);
+    fn split(&self, wish: SplitWish);
+    /// Tells the placement driver.
+    fn report(&self, report: StoreReport);
 }
 
 /// Sends messages, unordered and lossy. A message to the node itself is delivered like any other.

@@ -10,11 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use proto::RangeDescriptor;
-
 use super::engine::RocksEngine;
 use super::log::LogFiles;
-use crate::env::{Clock, Outbox};
+use crate::env::{Clock, Errands, Outbox};
 use crate::raft::LogFrame;
 use crate::store::{Effect, Event, Store};
 
@@ -43,8 +41,7 @@ pub struct LoopParts {
     pub clock: Arc<dyn Clock>,
     pub outbox: Arc<dyn Outbox>,
     pub tick: Duration,
-    /// A leader's descriptor, for the meta range.
-    pub publish: Box<dyn Fn(RangeDescriptor) + Send>,
+    pub errands: Arc<dyn Errands>,
     /// Something that cannot be recovered from has happened.
     pub fatal: Box<dyn Fn(String) + Send + Sync>,
     pub stats: Arc<DiskStats>,
@@ -91,7 +88,7 @@ struct Append {
 }
 
 fn run(parts: LoopParts, inbox: &Receiver<Input>, inputs: Sender<Input>) {
-    let LoopParts { mut store, engine, log, clock, outbox, tick, publish, fatal, stats } = parts;
+    let LoopParts { mut store, engine, log, clock, outbox, tick, errands, fatal, stats } = parts;
     let fatal: Arc<dyn Fn(String) + Send + Sync> = fatal.into();
     let (appends, log_inbox) = channel();
     let log_thread = {
@@ -132,7 +129,9 @@ fn run(parts: LoopParts, inbox: &Receiver<Input>, inputs: Sender<Input>) {
                     let (engine, inputs, fatal, stats) = (engine.clone(), inputs.clone(), fatal.clone(), stats.clone());
                     thread::spawn(move || flush(&engine, number, &inputs, fatal.as_ref(), &stats));
                 }
-                Effect::Publish(descriptor) => publish(descriptor),
+                Effect::Publish(descriptor) => errands.publish(descriptor),
+                Effect::Split(wish) => errands.split(wish),
+                Effect::Report(report) => errands.report(report),
                 Effect::Stop(why) => {
                     fatal(format!("the storage engine cannot be written: {why}. The node stops"));
                     running = false;

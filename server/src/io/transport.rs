@@ -118,6 +118,11 @@ impl Transport {
                     db.deliver(id, response);
                 }
             }
+            Body::Report(report) => {
+                if self.config.clock.adopt(envelope.hlc).is_ok() {
+                    db.hear_report(envelope.from, report);
+                }
+            }
             body => {
                 let event = Event::Message(Envelope { body, ..envelope });
                 let _ = self.config.store.send(Input::Event(event));
@@ -131,6 +136,7 @@ impl Outbox for Transport {
         if to == self.config.me {
             match (body, self.db.get()) {
                 (Body::Response { id, response }, Some(db)) => db.deliver(id, response),
+                (Body::Report(report), Some(db)) => db.hear_report(self.me(), report),
                 (body, _) => {
                     let envelope = Envelope { from: self.config.me, hlc: self.config.clock.reading(), body };
                     let _ = self.config.store.send(Input::Event(Event::Message(envelope)));

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use proto::message::Body;
+use proto::report::StoreReport;
 use proto::request::{Operation, Reply, Response};
 use proto::transaction::{TxnAddress, TxnOutcome, TxnStatus};
 use proto::{Key, NodeId, NodeRecord, RangeDescriptor, Span, Timestamp, TxnId, keyspace};
@@ -13,6 +15,8 @@ use txn::clock::{ClockError, Doubt, Trust};
 
 use super::api::{BeginOptions, ClockInfo, Kv, NodeChange, NodeInfo, RangeInfo, Transaction};
 use super::error::{Conflict, Error};
+use super::meta::meta_span;
+use super::reports::Reports;
 use super::router::{Failure, Router};
 use super::stats::{Counters, GatewayStats};
 use super::transaction::KvTransaction;
@@ -46,6 +50,7 @@ pub(super) struct Shared {
     pub counters: Counters,
     /// When each node was last heard of, on the monotonic clock; a lost one not at all.
     heard: Mutex<BTreeMap<NodeId, Duration>>,
+    reports: Mutex<Reports>,
     /// This node's copy of the registry.
     members: Mutex<BTreeMap<NodeId, NodeRecord>>,
     /// The copy should be brought up to date now.
@@ -75,6 +80,7 @@ impl Db {
                 heard: Mutex::default(),
                 members: Mutex::new(members.into_iter().map(|m| (m.descriptor.id, m)).collect()),
                 members_wanted: AtomicBool::new(false),
+                reports: Mutex::default(),
             }),
         }
     }
@@ -90,6 +96,25 @@ impl Db {
         let before = self.shared.heard.lock().expect("no holder of this lock panics").insert(node, now);
         if before.is_none() {
             self.shared.router.back(node);
+        }
+    }
+
+    /// A node reports to the placement driver, which may be here.
+    pub fn hear_report(&self, from: NodeId, report: StoreReport) {
+        let now = self.shared.env.clock().monotonic();
+        self.shared.reports.lock().expect("no holder of this lock panics").hear(now, from, report);
+    }
+
+    /// What nodes have reported.
+    pub fn reports(&self) -> Reports {
+        self.shared.reports.lock().expect("no holder of this lock panics").clone()
+    }
+
+    /// Sends this node's report to wherever a placement driver may be.
+    pub fn send_report(&self, report: &StoreReport) {
+        let meta = self.shared.router.range_of(&meta_span().start);
+        for replica in &meta.replicas {
+            self.shared.router.send(replica.node, Body::Report(report.clone()));
         }
     }
 

@@ -78,10 +78,15 @@ impl Db {
     /// Has a range take one step, if it still is as the descriptor says.
     ///
     /// # Errors
-    /// [`Failure::Repartition`] if it is another by now; whatever it refuses.
-    pub async fn reshape(&self, range: &RangeDescriptor, operation: RangeOperation) -> Result<(), Failure> {
+    /// [`Error::Invalid`] if it is another by now, or refuses.
+    pub async fn reshape(&self, range: &RangeDescriptor, operation: RangeOperation) -> Result<(), Error> {
         let deadline = self.shared.knobs.request_deadline;
-        let reply = self.shared.router.call(range, Operation::Range(operation), deadline).await?;
+        let reply = match self.shared.router.call(range, Operation::Range(operation), deadline).await {
+            Err(Failure::Repartition { .. }) => {
+                return Err(Error::Invalid(format!("{} has changed meanwhile", range.id)));
+            }
+            reply => reply.map_err(Error::from_failure)?,
+        };
         if let ReplyBody::Ranges(descriptors) = reply.body {
             self.shared.router.learn(descriptors);
         }

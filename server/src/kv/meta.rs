@@ -14,6 +14,7 @@ use proto::{Key, RangeDescriptor, RangeId, Span, Timestamp, TxnId, codec, keyspa
 use super::api::{BeginOptions, Kv, Lock, ScanOptions, Transaction};
 use super::db::Db;
 use super::error::Error;
+use super::router::Failure;
 use super::transaction::KvTransaction;
 use crate::store::recover::{FIRST_FREE_RANGE, meta_key};
 
@@ -28,7 +29,7 @@ pub(super) fn meta_span() -> Span {
 
 impl Db {
     /// Learns all descriptors in a span from the meta range.
-    pub(super) async fn refresh_ranges(&self, span: &Span) -> Result<(), Error> {
+    pub async fn refresh_ranges(&self, span: &Span) -> Result<(), Error> {
         let first = self.shared.router.range_of(&span.start).start;
         let mut rest = Some(Span { start: meta_key(&first), end: meta_key(&span.end) });
         let mut txn = self.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
@@ -99,6 +100,26 @@ impl Db {
             }
         }
         Ok(())
+    }
+
+    /// Splits a range that is still as described. Says whether it was.
+    ///
+    /// # Errors
+    /// When it does not answer, or refuses.
+    pub async fn split_range(&self, range: &RangeDescriptor, key: &Key) -> Result<bool, Error> {
+        let right = self.allocate_range().await?;
+        let split = Operation::Range(RangeOperation::Split(Split { key: key.clone(), right }));
+        let reply = match self.shared.router.call(range, split, self.shared.knobs.request_deadline).await {
+            Err(Failure::Repartition { .. }) => return Ok(false),
+            reply => reply.map_err(Error::from_failure)?,
+        };
+        if let ReplyBody::Ranges(descriptors) = reply.body {
+            self.shared.router.learn(descriptors.iter().cloned());
+            for descriptor in &descriptors {
+                self.publish(descriptor).await?;
+            }
+        }
+        Ok(true)
     }
 
     /// Replaces a key's value by what `update` makes of it (`None` leaves it), in a transaction of its own.

@@ -17,6 +17,8 @@ pub mod recover;
 pub mod meta;
 pub mod members;
 pub mod registry;
+pub mod reports;
+pub mod decisions;
 pub mod spans;
 pub mod router;
 pub mod stats;

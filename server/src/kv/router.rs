@@ -313,6 +313,11 @@ impl Router {
         self.env.sleep(Duration::from_millis(base + jitter)).await;
     }
 
+    /// Sends a message that nobody answers.
+    pub fn send(&self, to: NodeId, body: Body) {
+        self.outbox.send(to, body);
+    }
+
     /// Sends one request and waits for its answer.
     async fn ask(&self, to: NodeId, request: RangeRequest, timeout: Duration) -> Option<Response> {
         let (id, answer) = {

@@ -71,7 +71,6 @@ pub(super) enum Answer {
 
 /// Replicas of the first ranges.
 const REPLICAS: usize = 3;
-const REPLICAS_OF_LARGER_CLUSTERS: usize = 5;
 
 /// A node that may not be part of a cluster yet.
 pub struct Bootstrap {
@@ -164,9 +163,7 @@ impl Bootstrap {
             Some(identity) => (identity.cluster, identity.members, identity.ranges),
             None => {
                 let members: Vec<NodeDescriptor> = nodes.iter().map(|(node, _)| node.clone()).collect();
-                let replicas =
-                    if members.len() >= REPLICAS_OF_LARGER_CLUSTERS { REPLICAS_OF_LARGER_CLUSTERS } else { REPLICAS };
-                let ids: Vec<NodeId> = members.iter().take(replicas).map(|m| m.id).collect();
+                let ids: Vec<NodeId> = members.iter().take(REPLICAS).map(|m| m.id).collect();
                 let cluster = ClusterId(uuid::Uuid::new_v4().as_u128());
                 (cluster, members, initial_ranges(&ids))
             }

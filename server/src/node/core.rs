@@ -14,6 +14,7 @@ use txn::mvcc;
 use super::config::{ClockChoice, NodeConfig};
 use super::folder::{Acquaintances, Folder, Identity};
 use super::membership::{Membership, voices};
+use crate::admin::{Driver, Office};
 use crate::config::Knobs;
 use crate::env::{Clock, Env, NodeClock};
 use crate::io::clock::{FixedSource, HostSource, KernelSource, boot_name};
@@ -91,7 +92,7 @@ impl Core {
         let db = Db::new(DbConfig {
             env: env.clone(),
             outbox: transport.clone(),
-            knobs,
+            knobs: knobs.clone(),
             node: identity.node,
             members: known.members.clone(),
             ranges: [identity.ranges.clone(), known.ranges].concat(),
@@ -105,7 +106,7 @@ impl Core {
             clock: clock.clone(),
             outbox: transport.clone(),
             tick: config.knobs.tick,
-            publish: publisher(&db),
+            errands: Arc::new(Office::new(db.clone())),
             fatal: Box::new(fatal),
             stats: disk.clone(),
         };
@@ -113,6 +114,7 @@ impl Core {
         let limits = Limits { idempotency_retention: config.knobs.idempotency_retention, ..Limits::default() };
         let sql = Sql::new(Arc::new(db.clone()), limits);
         env.spawn(Box::pin(watch_clock(clock.clone())));
+        env.spawn(Box::pin(Driver::new(db.clone(), knobs).run()));
         let membership = Membership {
             db: db.clone(),
             transport: transport.clone(),
@@ -292,18 +294,4 @@ async fn watch_clock(clock: Arc<dyn Clock>) {
         }
         tokio::time::sleep(EVERY).await;
     }
-}
-
-/// Puts leaders' descriptors into the meta range, in the background.
-fn publisher(db: &Db) -> Box<dyn Fn(RangeDescriptor) + Send> {
-    let db = db.clone();
-    Box::new(move |descriptor| {
-        let publishing = db.clone();
-        let task = async move {
-            if let Err(error) = publishing.publish(&descriptor).await {
-                tracing::warn!(range = %descriptor, %error, "a range's descriptor was not published");
-            }
-        };
-        db.env().spawn(Box::pin(task));
-    })
 }

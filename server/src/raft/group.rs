@@ -298,6 +298,13 @@ impl Group {
         self.draw_timeout();
     }
 
+    /// Leads no more.
+    pub fn resign(&mut self) {
+        let term = self.term();
+        self.node.raft.become_follower(term, raft::INVALID_ID);
+        self.draw_timeout();
+    }
+
     /// Asks a quorum whether this is still the leader; the answer is in a later [`Output::rounds`].
     pub fn ask_round(&mut self, round: Round) {
         self.node.read_index(round.0.to_be_bytes().to_vec());

@@ -10,6 +10,7 @@ use super::command::{Command, Trigger};
 use super::replica::{Replica, Surroundings};
 use super::serve::{Wake, micros, respond};
 use super::state::{self, Applied};
+use super::weigh;
 use crate::probe::Point;
 use crate::raft::members::decode_change;
 
@@ -28,7 +29,7 @@ impl Replica {
         let Some(last) = entries.last().filter(|_| self.stopped.is_none()) else { return };
         if self.hollow {
             // The contents that are to come are further than this.
-            self.applied = Applied { index: last.index, term: last.term };
+            self.applied = Applied { index: last.index, term: last.term, bytes: 0 };
             self.group.applied(last.index);
             self.dirty = true;
             return;
@@ -47,7 +48,7 @@ impl Replica {
         let mut own_term = false;
         for entry in entries {
             assert_eq!(entry.index, self.applied.index + 1, "entries are applied one after another");
-            self.applied = Applied { index: entry.index, term: entry.term };
+            self.applied = Applied { index: entry.index, term: entry.term, ..self.applied };
             own_term |= self.leading.as_ref().is_some_and(|l| l.term == entry.term);
             if entry.data.is_empty() {
                 continue;
@@ -58,6 +59,7 @@ impl Replica {
                 continue;
             }
             cx.effects.counts.commands_applied += 1;
+            self.applied.bytes += weigh::weight(&command.batch);
             batch.writes.extend(command.batch.writes);
             if let Some(change) = members {
                 self.group.apply_change(&change).map_err(EngineError::Corrupt)?;

@@ -18,7 +18,8 @@ impl Replica {
     /// Notices a change of leadership. Called after everything that may have changed it.
     pub fn check_leadership(&mut self, cx: &mut Surroundings<'_>) {
         let term = self.group.term();
-        let leads = self.group.is_leader() && self.stopped.is_none();
+        // One that was removed while it led hands over: see [`super::membership`].
+        let leads = self.group.is_leader() && self.stopped.is_none() && !self.has_departed();
         if self.leading.as_ref().is_some_and(|l| !leads || l.term != term) {
             self.step_down(cx);
         }
@@ -40,7 +41,7 @@ impl Replica {
         self.eager_ticks = 0;
         cx.knobs.probe.took(if first { Path::FirstLeader } else { Path::LaterLeader });
         cx.effects.counts.elections_won += 1;
-        self.leading = Some(Leading::new(self.group.term(), low_water, cx.knobs));
+        self.leading = Some(Leading::new(self.group.term(), low_water, cx.knobs, cx.now));
     }
 
     /// Leads no more: whoever waits shall ask elsewhere, and what is in flight may or may not take effect.

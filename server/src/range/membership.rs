@@ -178,6 +178,9 @@ impl Replica {
             replicas,
             last_index: self.group.last_index(),
             leader: self.me.node,
+            bytes: self.applied.bytes,
+            load: self.leading.as_ref().map_or(0, |leading| leading.weighing.load),
+            note: self.leading.as_ref().and_then(|leading| leading.weighing.note.clone()),
         }
     }
 
@@ -201,6 +204,9 @@ impl Replica {
     pub fn tick_members(&mut self, cx: &mut Surroundings<'_>) {
         let idle = self.leading.as_ref().is_some_and(|leading| leading.serving && leading.reshaping.is_none());
         if self.has_departed() {
+            if self.group.is_leader() {
+                self.resign(cx);
+            }
             return self.ask_to_go(cx);
         }
         if !idle {
@@ -223,6 +229,16 @@ impl Replica {
         }
         let proposed = self.proposed_change(leave(self.descriptor()));
         self.propose_own(cx, proposed);
+    }
+
+    /// It was elected with its own removal in the log, and has applied it: the library would let it go on, and accept no command.
+    fn resign(&mut self, cx: &mut Surroundings<'_>) {
+        cx.knobs.probe.took(Path::OutgoingLeader);
+        match self.group.successor(&[]) {
+            Some(follower) => self.group.transfer_leader(follower),
+            None => self.group.resign(),
+        }
+        self.dirty = true;
     }
 
     /// Applies a change of members.

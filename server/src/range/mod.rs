@@ -7,6 +7,7 @@
 //! * [`leadership`]: when a leader may serve at all, and up to which timestamp.
 //! * [`apply`]: a committed entry goes into the engine; its proposer is answered.
 //! * [`split`]: one range becomes two.
+//! * [`weigh`]: how large a range is and what it is asked, and whether it wants to be split for that.
 //! * [`membership`]: replicas are added, promoted and removed.
 //! * [`snapshot`], [`incoming`]: a replica that the log cannot help is given the range's contents.
 //!
@@ -22,6 +23,7 @@ pub mod serve;
 pub mod leadership;
 pub mod apply;
 pub mod split;
+pub mod weigh;
 pub mod membership;
 pub mod snapshot;
 pub mod incoming;

@@ -15,8 +15,9 @@ use txn::reads::ReadMarks;
 use super::incoming::Incoming;
 use super::snapshot::Version;
 use super::state::{Applied, INITIAL_POSITION, RangeState};
+use super::weigh::Weighing;
 use crate::config::Knobs;
-use crate::env::Clock;
+use crate::env::{Clock, SplitWish};
 use crate::probe::Path;
 use crate::raft::record::{HardState, LogPosition};
 use crate::raft::{Group, GroupConfig, Members, RecoveredGroup};
@@ -67,8 +68,10 @@ pub struct Effects {
     pub responses: Vec<(Origin, Response)>,
     /// A descriptor that its leader wants in the meta range.
     pub published: Vec<RangeDescriptor>,
-    /// New replicas that came into being by a split, led on this store if the left-hand one is.
-    pub splits: Vec<(RangeState, bool)>,
+    /// New replicas that came into being by a split, with their bytes, and led on this store if the left-hand one is.
+    pub splits: Vec<(RangeState, u64, bool)>,
+    /// Splits that leaders want.
+    pub wishes: Vec<SplitWish>,
     /// Words for other nodes' replicas.
     pub messages: Vec<(NodeId, Body)>,
     pub counts: Counts,
@@ -137,6 +140,8 @@ pub struct Leading {
     pub proposals: BTreeMap<u64, Proposal>,
     /// Replicas whose removal this leader has applied, and that are not told yet that they may go.
     pub departed: Vec<ReplicaDescriptor>,
+    /// What the range is asked, and what follows from that and its size.
+    pub weighing: Weighing,
     /// The proposal in flight that changes the range itself.
     pub reshaping: Option<u64>,
     /// No read is served above this.
@@ -149,7 +154,7 @@ pub struct Leading {
 }
 
 impl Leading {
-    pub fn new(term: u64, low_water: Timestamp, knobs: &Knobs) -> Leading {
+    pub fn new(term: u64, low_water: Timestamp, knobs: &Knobs, now: Duration) -> Leading {
         Leading {
             term,
             serving: false,
@@ -160,6 +165,7 @@ impl Leading {
             proposals: BTreeMap::new(),
             reshaping: None,
             departed: Vec::new(),
+            weighing: Weighing::new(now),
             fence: Timestamp::ZERO,
             rounds: BTreeMap::new(),
             active: true,
@@ -221,7 +227,7 @@ pub fn fresh_log() -> RecoveredGroup {
 }
 
 /// The applied state of every replica of a new range.
-pub const FRESH_APPLIED: Applied = Applied { index: INITIAL_POSITION, term: INITIAL_POSITION };
+pub const FRESH_APPLIED: Applied = Applied { index: INITIAL_POSITION, term: INITIAL_POSITION, bytes: 0 };
 
 /// The epoch of a descriptor that is not known yet.
 pub const UNKNOWN_EPOCH: Epoch = Epoch(0);

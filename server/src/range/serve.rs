@@ -66,6 +66,7 @@ impl Replica {
             return respond(cx, origin, Response::Refused(Refusal::Busy(busy)));
         }
         let id = LatchId(leading.next_id());
+        leading.weighing.count(cx.now, id.0, &request.operation, &cx.knobs.splitting);
         let waiting = Waiting { origin, request, arrived: cx.now, since: cx.now, why: Why::Latches };
         self.attempt(cx, id, waiting);
         // Whom it wounded learns of it at once: it may hold locks elsewhere.

@@ -13,7 +13,8 @@ use txn::engine::EngineError;
 
 use super::replica::{FRESH_APPLIED, Replica, Surroundings};
 use super::snapshot;
-use super::state::{self, RangeState};
+use super::state::{self, Applied, RangeState};
+use super::weigh::Weighing;
 use crate::probe::Path;
 
 /// The descriptors after a split; `None` if the key is the range's first key already.
@@ -55,6 +56,12 @@ impl Replica {
         let right = RangeState { descriptor: right, read_floor, receipt_floor: self.state.receipt_floor, settled };
         self.state.settled = settled;
         cx.knobs.probe.took(Path::Split);
+        // Nobody has counted; whoever has to know better does.
+        let right_bytes = self.applied.bytes / 2;
+        self.applied.bytes -= right_bytes;
+        if let Some(leading) = &mut self.leading {
+            leading.weighing = Weighing::new(cx.now);
+        }
         self.state.descriptor = left;
         self.group.withdraw_snapshot();
         state::put_state(batch, &self.state);
@@ -72,8 +79,8 @@ impl Replica {
             return Ok(());
         }
         state::put_state(batch, &right);
-        state::put_applied(batch, right.descriptor.id, FRESH_APPLIED);
-        cx.effects.splits.push((right, leads));
+        state::put_applied(batch, right.descriptor.id, Applied { bytes: right_bytes, ..FRESH_APPLIED });
+        cx.effects.splits.push((right, right_bytes, leads));
         Ok(())
     }
 }

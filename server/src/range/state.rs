@@ -16,6 +16,10 @@ pub struct Applied {
     pub index: u64,
     #[n(1)]
     pub term: u64,
+    /// Of the versions that the replica holds, about: exact as long as the range is not split.
+    #[n(2)]
+    #[cbor(default)]
+    pub bytes: u64,
 }
 
 /// What changes seldom.

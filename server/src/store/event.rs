@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use proto::message::{Body, Envelope};
+use proto::report::StoreReport;
 use proto::{NodeId, NodeState, RangeDescriptor};
 
+use crate::env::SplitWish;
 use crate::raft::LogFrame;
 
 /// What a store is told.
@@ -44,6 +46,10 @@ pub enum Effect {
     },
     /// Put this descriptor into the meta range, unless a newer one is there.
     Publish(RangeDescriptor),
+    /// Split a range, once there is an id for the right-hand one.
+    Split(SplitWish),
+    /// Tell the placement driver, wherever it is.
+    Report(StoreReport),
     /// Stop the node: its disk does not do what it is told, for this reason. What was acknowledged is on disk or elsewhere, and a
     /// restart finds out which; going on could only guess.
     Stop(String),

@@ -13,6 +13,7 @@ use raft::eraftpb::MessageType;
 use txn::engine::Engine;
 
 use super::event::{Effect, Event};
+use super::report::Reporting;
 use super::truncate::Truncation;
 use crate::config::Knobs;
 use crate::env::Clock;
@@ -73,6 +74,7 @@ pub struct Store {
     resting: BTreeSet<NodeId>,
     ticks: u32,
     clock_reported: Duration,
+    pub(super) reporting: Reporting,
 }
 
 /// What a frame holds that must be told when it is on disk.
@@ -110,6 +112,7 @@ impl Store {
             resting: BTreeSet::new(),
             ticks: 0,
             clock_reported: Duration::ZERO,
+            reporting: Reporting::default(),
         }
     }
 
@@ -156,7 +159,7 @@ impl Store {
             Body::Straggler { range, replica } => drop(self.tell_removed(from, range, replica, out)),
             Body::Removed { replica, descriptor } => self.hear_of_removal(now, replica, &descriptor, out),
             // Responses are the gateway's, and reports were taken in above.
-            Body::Response { .. } | Body::Clock(_) => {}
+            Body::Response { .. } | Body::Clock(_) | Body::Report(_) => {}
         }
     }
 
@@ -276,7 +279,7 @@ impl Store {
             settled: UNKNOWN_EPOCH,
         };
         let log = self.orphans.remove(&message.range).unwrap_or_default();
-        let applied = Applied { index: log.truncated.index, term: log.truncated.term };
+        let applied = Applied { index: log.truncated.index, term: log.truncated.term, bytes: 0 };
         self.config.knobs.probe.took(Path::CreatedEmpty);
         self.add_replica(Bootstrap { state, applied, log }, true).is_ok()
     }
@@ -317,7 +320,7 @@ impl Store {
         };
         step(replica, &mut cx);
         self.touched.insert(range);
-        let Effects { responses, published, splits, messages, counts, failed } = effects;
+        let Effects { responses, published, splits, wishes, messages, counts, failed } = effects;
         self.stats.counts.commits += counts.commits;
         self.stats.counts.commands_applied += counts.commands_applied;
         self.stats.counts.elections_won += counts.elections_won;
@@ -329,13 +332,14 @@ impl Store {
         let published = published.into_iter().filter(|_| !probe.fires(Point::PublicationLost));
         out.extend(published.map(Effect::Publish));
         out.extend(messages.into_iter().map(|(to, body)| Effect::Send { to, body }));
-        for (state, leads) in splits {
-            self.born_of_split(state, leads);
+        out.extend(wishes.into_iter().map(Effect::Split));
+        for (state, bytes, leads) in splits {
+            self.born_of_split(state, bytes, leads);
         }
     }
 
     /// The right-hand replica of a split that was just applied.
-    fn born_of_split(&mut self, state: RangeState, leads: bool) {
+    fn born_of_split(&mut self, state: RangeState, bytes: u64, leads: bool) {
         /// For so many Raft ticks the replica on the left-hand leader's store stands for election.
         const EAGER_TICKS: u32 = 40;
         let id = state.descriptor.id;
@@ -350,7 +354,7 @@ impl Store {
             log.hard_state.term = log.hard_state.term.max(orphan.hard_state.term);
             log.hard_state.vote = orphan.hard_state.vote;
         }
-        let bootstrap = Bootstrap { state, applied: FRESH_APPLIED, log };
+        let bootstrap = Bootstrap { state, applied: Applied { bytes, ..FRESH_APPLIED }, log };
         self.add_replica(bootstrap, false).expect("a split's right-hand replica fits the log that it begins with");
         if leads && let Some(replica) = self.replicas.get_mut(&id) {
             replica.eager_ticks = EAGER_TICKS;
@@ -382,6 +386,7 @@ impl Store {
                     replica.ask_for_contents();
                 }
                 replica.tick_incoming(cx);
+                replica.tick_weight(cx);
                 replica.tick_fence(cx);
                 replica.tick_waiting(cx);
             });
@@ -391,6 +396,7 @@ impl Store {
         if raft_tick && (resting || self.config.knobs.probe.fires(Point::NeedlessTransfer)) {
             self.drain();
         }
+        self.tick_report(now, out);
         self.tick_truncation(out);
     }
 

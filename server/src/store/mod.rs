@@ -15,6 +15,7 @@ pub mod event;
 pub mod machine;
 pub mod ready;
 pub mod removal;
+pub mod report;
 pub mod recover;
 pub mod truncate;
 

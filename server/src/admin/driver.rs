@@ -1,0 +1,206 @@
+//! The placement driver: one loop on every node, which works where the meta range is led.
+//!
+//! ```text
+//!   reports, members ──▶ picture ──▶ plan ──▶ steps, each asked of its range's leader ──▶ decisions written down
+//!        ▲                                        │
+//!        └────────────── the next reports ◀───────┘
+//! ```
+//!
+//! What to do is up to [`range_split::placement`]; here it is carried out. Two drivers that believe in themselves for a moment do no harm: a step names the
+//! epoch that it was planned for, and of two the range's leader carries out one. Nothing is remembered that a successor
+//! would miss.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use proto::{Epoch, Key, NodeId, RangeDescriptor, RangeId, Span};
+use range_split::placement::{Memory, Operation, plan};
+
+use super::office::Office;
+use super::picture::{Sources, is_whole, picture};
+use crate::config::Knobs;
+use crate::kv::Db;
+use crate::kv::reports::Reports;
+use crate::probe::Path;
+
+/// Steps of one plan.
+const OPERATIONS_MAX: usize = 64;
+/// A step that was carried out shows in a report after a while; until then the range is left alone, but no longer than this.
+const REPORTED_WITHIN: Duration = Duration::from_secs(5);
+/// How often the driver reads the descriptors of all ranges, to find those that nobody leads.
+const SCAN_EVERY: Duration = Duration::from_secs(10);
+
+/// A step on its way.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    epoch: Epoch,
+    leader: Option<NodeId>,
+    /// When it had been carried out.
+    landed: Option<Duration>,
+}
+
+#[derive(Default)]
+struct State {
+    memory: Memory,
+    flights: BTreeMap<RangeId, Flight>,
+    /// Since when this node has led the meta range without a break.
+    since: Option<Duration>,
+    descriptors: Vec<RangeDescriptor>,
+    scanned: Option<Duration>,
+    refusals: Vec<String>,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct Driver {
+    db: Db,
+    knobs: Arc<Knobs>,
+    office: Office,
+    state: Arc<Mutex<State>>,
+}
+
+impl Driver {
+    pub fn new(db: Db, knobs: Arc<Knobs>) -> Driver {
+        let office = Office::new(db.clone());
+        Driver { db, knobs, office, state: Arc::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+
+    fn now(&self) -> Duration {
+        self.db.env().clock().monotonic()
+    }
+
+    /// Works for ever.
+    pub async fn run(self) {
+        loop {
+            self.db.env().sleep(self.knobs.placement_every).await;
+            if self.knobs.place_replicas {
+                self.round().await;
+            }
+        }
+    }
+
+    /// One look, and whatever follows from it.
+    pub async fn round(&self) {
+        let now = self.now();
+        let reports = self.db.reports();
+        if !self.leads(&reports) {
+            *self.state() = State::default();
+            return;
+        }
+        let since = *self.state().since.get_or_insert(now);
+        self.scan(now).await;
+        let operations = self.decide(now, since, &reports);
+        self.tell_refusals().await;
+        for operation in operations {
+            let driver = self.clone();
+            self.db.env().spawn(Box::pin(async move { driver.carry_out(operation).await }));
+        }
+    }
+
+    /// Whether this node leads the meta range, as its own store has reported.
+    fn leads(&self, reports: &Reports) -> bool {
+        let meta = reports.ranges.values().find(|status| status.descriptor.start == Key::MIN);
+        meta.is_some_and(|status| status.leader == self.db.node())
+    }
+
+    /// Reads all descriptors, now and then.
+    async fn scan(&self, now: Duration) {
+        if self.state().scanned.is_some_and(|scanned| now < scanned + SCAN_EVERY) {
+            return;
+        }
+        let everything = Span { start: Key::MIN, end: Key::max() };
+        if self.db.refresh_ranges(&everything).await.is_ok() {
+            let descriptors = self.db.known_ranges(&everything);
+            {
+                let mut state = self.state();
+                state.descriptors = descriptors;
+                state.scanned = Some(now);
+            }
+            // Old decisions go at the same pace.
+            let _ = self.db.trim_decisions().await;
+        }
+    }
+
+    fn decide(&self, now: Duration, since: Duration, reports: &Reports) -> Vec<Operation> {
+        let members = self.db.members();
+        let mut state = self.state();
+        let state = &mut *state;
+        state.flights.retain(|range, flight| {
+            let Some(landed) = flight.landed else { return true };
+            let seen = reports.ranges.get(range);
+            let shows = seen.is_some_and(|s| s.descriptor.epoch > flight.epoch || Some(s.leader) != flight.leader);
+            !shows && now < landed + REPORTED_WITHIN
+        });
+        let in_flight: BTreeSet<RangeId> = state.flights.keys().copied().collect();
+        let sources = Sources {
+            now,
+            since,
+            members: &members,
+            reports,
+            descriptors: &state.descriptors,
+            in_flight: &in_flight,
+            settings: &self.knobs.placement,
+        };
+        if !is_whole(&sources) {
+            return Vec::new();
+        }
+        let picture = picture(&sources);
+        let planned = plan(&picture, &state.memory, OPERATIONS_MAX);
+        state.memory = planned.memory;
+        state.refusals = planned.refusals.iter().map(ToString::to_string).collect();
+        for operation in &planned.operations {
+            let leader = picture.ranges.get(&operation.range).and_then(|range| range.leader);
+            let flight = Flight { epoch: operation.epoch, leader, landed: None };
+            state.flights.insert(operation.range, flight);
+        }
+        planned.operations
+    }
+
+    /// Writes down what cannot be done, where it has changed.
+    async fn tell_refusals(&self) {
+        let now = self.state().refusals.clone();
+        match self.db.refusals().await {
+            Ok(told) if told != now => {
+                for refusal in now.iter().filter(|refusal| !told.contains(refusal)) {
+                    tracing::warn!(%refusal, "the placement driver cannot do what it should");
+                }
+                let _ = self.db.note_refusals(&now).await;
+            }
+            _ => {}
+        }
+    }
+
+    async fn carry_out(&self, operation: Operation) {
+        let range = operation.range;
+        let descriptor = self.db.reports().ranges.get(&range).map(|status| status.descriptor.clone());
+        let descriptor = descriptor.filter(|descriptor| descriptor.epoch == operation.epoch);
+        let request = descriptor.as_ref().and_then(|descriptor| operation.change.request(descriptor));
+        let (Some(descriptor), Some(request)) = (descriptor, request) else {
+            self.state().flights.remove(&range);
+            return;
+        };
+        let result = self.db.reshape(&descriptor, request).await;
+        let now = self.now();
+        let (what, why) = (operation.change.to_string(), operation.reason.to_string());
+        let outcome = match &result {
+            Ok(()) => {
+                self.knobs.probe.took(Path::Placed);
+                "done".to_string()
+            }
+            Err(error) => {
+                self.state().memory.fail(now, range);
+                error.to_string()
+            }
+        };
+        tracing::info!(%range, what, why, outcome, "placement");
+        if let Some(flight) = self.state().flights.get_mut(&range) {
+            flight.landed = Some(now);
+        }
+        self.office.note(range, what, why, outcome).await;
+    }
+}

@@ -1,0 +1,12 @@
+//! Work that a node does beside serving requests: what its store asks for, and the placement driver.
+//!
+//! * [`office`]: carries out what a store asks of its node: descriptors are published, ranges split, reports sent.
+//! * [`driver`]: where the meta range is led, places replicas and leaders, a step of a range at a time.
+//! * [`picture`]: what the driver sees.
+
+pub mod picture;
+pub mod driver;
+pub mod office;
+
+pub use driver::Driver;
+pub use office::Office;

@@ -1,0 +1,106 @@
+//! What nodes have reported of the ranges that they lead, where a placement driver may run.
+//!
+//! Reports go to every node with a replica of the meta range, so that whoever leads it next has a picture already. They may be lost or
+//! late; a full one comes now and then.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proto::range::RangeStatus;
+use proto::report::StoreReport;
+use proto::{NodeId, RangeId};
+
+/// What one node said.
+#[derive(Clone, Debug, Default)]
+pub struct Reported {
+    /// When it was last heard, on this node's monotonic clock.
+    pub heard: Duration,
+    pub bytes_used: u64,
+    pub bytes_capacity: u64,
+    pub replicas: u64,
+    /// Whether everything it leads is known.
+    pub whole: bool,
+    number: u64,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Reports {
+    pub nodes: BTreeMap<NodeId, Reported>,
+    /// Each range as its leader last told of it.
+    pub ranges: BTreeMap<RangeId, RangeStatus>,
+}
+
+impl Reports {
+    /// Takes in a report.
+    pub fn hear(&mut self, now: Duration, from: NodeId, report: StoreReport) {
+        let node = self.nodes.entry(from).or_default();
+        // A report that comes after a later one of the same process is old; a small number is that of a new process.
+        if report.number < node.number && report.number + 100 > node.number {
+            return;
+        }
+        // What came between is lost.
+        if !report.full && report.number != node.number + 1 {
+            node.whole = false;
+        }
+        node.whole |= report.full;
+        node.number = report.number;
+        node.heard = now;
+        node.bytes_used = report.bytes_used;
+        node.bytes_capacity = report.bytes_capacity;
+        node.replicas = report.replicas;
+        if report.full {
+            self.ranges.retain(|_, status| status.leader != from);
+        }
+        for range in report.lost {
+            if self.ranges.get(&range).is_some_and(|status| status.leader == from) {
+                self.ranges.remove(&range);
+            }
+        }
+        for status in report.ranges {
+            let id = status.descriptor.id;
+            if self.ranges.get(&id).is_none_or(|known| known.descriptor.epoch <= status.descriptor.epoch) {
+                self.ranges.insert(id, status);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::{Epoch, Key, RangeDescriptor, Span};
+
+    fn status(range: u64, epoch: u64, leader: u64) -> RangeStatus {
+        let span = Span { start: Key::MIN, end: Key::max() };
+        let descriptor = RangeDescriptor::new(RangeId(range), span, Epoch(epoch), Vec::new());
+        let leader = NodeId(leader);
+        RangeStatus { descriptor, replicas: Vec::new(), last_index: 0, leader, bytes: 0, load: 0, note: None }
+    }
+
+    fn report(number: u64, full: bool, ranges: Vec<RangeStatus>) -> StoreReport {
+        StoreReport { number, full, ranges, ..StoreReport::default() }
+    }
+
+    #[test]
+    fn a_gap_in_the_reports_is_closed_by_the_next_full_one() {
+        let mut reports = Reports::default();
+        let n1 = NodeId(1);
+        reports.hear(Duration::ZERO, n1, report(1, true, vec![status(1, 1, 1)]));
+        assert!(reports.nodes[&n1].whole);
+        reports.hear(Duration::ZERO, n1, report(3, false, vec![status(2, 1, 1)]));
+        assert!(!reports.nodes[&n1].whole);
+        assert_eq!(reports.ranges.len(), 2);
+        reports.hear(Duration::ZERO, n1, report(4, true, vec![status(2, 1, 1)]));
+        assert!(reports.nodes[&n1].whole);
+        assert_eq!(reports.ranges.len(), 1, "it leads the first one no more");
+    }
+
+    #[test]
+    fn an_old_leader_does_not_overrule_a_newer_descriptor() {
+        let mut reports = Reports::default();
+        reports.hear(Duration::ZERO, NodeId(2), report(1, true, vec![status(1, 5, 2)]));
+        reports.hear(Duration::ZERO, NodeId(1), report(9, true, vec![status(1, 4, 1)]));
+        assert_eq!(reports.ranges[&RangeId(1)].leader, NodeId(2));
+    }
+}

@@ -1,0 +1,78 @@
+//! What a store reports to the placement driver: of the ranges that it leads, those that have changed, and now and then all.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proto::RangeId;
+use proto::range::RangeStatus;
+use proto::report::StoreReport;
+
+use super::event::Effect;
+use super::machine::Store;
+
+/// What was reported last.
+#[derive(Debug, Default)]
+pub struct Reporting {
+    number: u64,
+    reported: Duration,
+    reported_all: Option<Duration>,
+    known: BTreeMap<RangeId, RangeStatus>,
+}
+
+/// Whether two amounts differ by more than a tenth, and more than a little.
+fn differs(a: u64, b: u64, little: u64) -> bool {
+    a.abs_diff(b) > (a.max(b) / 10).max(little)
+}
+
+/// Whether a driver would decide anything else by the second.
+fn is_news(old: &RangeStatus, new: &RangeStatus) -> bool {
+    const BYTES: u64 = 64 << 10;
+    const LOAD: u64 = 5;
+    let ready = |status: &RangeStatus| -> Vec<(bool, bool)> {
+        status.replicas.iter().map(|r| (r.needs_snapshot, r.has_caught_up(status.last_index))).collect()
+    };
+    old.descriptor.epoch != new.descriptor.epoch
+        || old.note != new.note
+        || ready(old) != ready(new)
+        || differs(old.bytes, new.bytes, BYTES)
+        || differs(old.load, new.load, LOAD)
+}
+
+impl Store {
+    pub(super) fn tick_report(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        let knobs = &self.config.knobs;
+        if now < self.reporting.reported + knobs.report_every {
+            return;
+        }
+        let full = self.reporting.reported_all.is_none_or(|at| now >= at + knobs.report_all_every);
+        let led: BTreeMap<RangeId, RangeStatus> = self
+            .replicas
+            .iter()
+            .filter(|(_, replica)| replica.is_serving())
+            .map(|(id, replica)| (*id, replica.status()))
+            .collect();
+        let Reporting { number, reported, reported_all, known } = &mut self.reporting;
+        let lost = known.keys().filter(|id| !led.contains_key(id)).copied().collect();
+        let news =
+            |(id, status): &(&RangeId, &RangeStatus)| full || known.get(id).is_none_or(|old| is_news(old, status));
+        let ranges: Vec<RangeStatus> = led.iter().filter(news).map(|(_, status)| status.clone()).collect();
+        *number += 1;
+        *reported = now;
+        if full {
+            *reported_all = Some(now);
+            *known = led;
+        } else {
+            known.retain(|id, _| led.contains_key(id));
+            known.extend(ranges.iter().map(|status| (status.descriptor.id, status.clone())));
+        }
+        out.push(Effect::Report(StoreReport {
+            number: *number,
+            full,
+            bytes_used: self.replicas.values().map(|replica| replica.applied.bytes).sum(),
+            bytes_capacity: 0,
+            ranges,
+            lost,
+            replicas: self.replicas.len() as u64,
+        }));
+    }
+}
