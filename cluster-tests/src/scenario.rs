@@ -346,43 +346,6 @@ fn rest(world: &mut World) -> Vec<String> {
             break;
         }
     }
-    if std::env::var("DBG").is_ok() {
-        for node in &world.nodes {
-            eprintln!(
-                "DBG node {} runs {} whole {} rotten {} gone {}",
-                node.index,
-                node.process.is_some(),
-                world.is_whole(node.index),
-                node.disk.rotten,
-                node.gone
-            );
-            if let Some(process) = &node.process {
-                for replica in process.store.replicas() {
-                    eprintln!(
-                        "DBG   {} applied {} hollow {} inc {} term {} leader {:?} last {} commit {} trunc {} stopped {:?} serving {} settled {} members {:?}",
-                        replica.descriptor(),
-                        replica.applied.index,
-                        replica.hollow,
-                        replica.incoming.is_some(),
-                        replica.group.term(),
-                        replica.leader_node(),
-                        replica.group.last_index(),
-                        replica.group.committed_index(),
-                        replica.group.truncated_index(),
-                        replica.stopped,
-                        replica.is_serving(),
-                        replica.state.is_settled(),
-                        replica
-                            .descriptor()
-                            .replicas
-                            .iter()
-                            .map(|r| format!("{}:{}{:?}", r.node, r.id, r.role))
-                            .collect::<Vec<_>>()
-                    );
-                }
-            }
-        }
-    }
     apart
 }
 
