@@ -142,7 +142,7 @@ fn ten_new_nodes_are_filled_without_a_move_too_many() {
         needed / MIB,
         cluster.transfers
     );
-    assert!(sent * 100 <= needed * 115, "{sent} for {needed}");
+    assert!(sent * 100 <= needed * 110, "{sent} for {needed}");
     assert!(rounds <= 200, "{rounds} rounds");
     assert_calm(&cluster);
     assert!(!cluster.plan(usize::MAX).memory.balancing.contains(&Measure::Bytes));
@@ -168,7 +168,10 @@ fn twenty_thousand_ranges_are_planned_quickly() {
         #[expect(clippy::disallowed_types, reason = "a test may look at the clock")]
         let before = std::time::Instant::now();
         let plan = cluster.plan(usize::MAX);
-        println!("{what}: {} operations in {:?}", plan.operations.len(), before.elapsed());
+        let took = before.elapsed();
+        println!("{what}: {} operations in {took:?}", plan.operations.len());
+        // Generous: an optimised build on an idle machine takes a hundredth of it.
+        assert!(took < Duration::from_secs(2), "{what}: {took:?}");
     };
     time("at rest", &cluster);
     cluster.picture.nodes.get_mut(&NodeId(17)).unwrap().status = NodeStatus::Dead { since: Duration::ZERO };

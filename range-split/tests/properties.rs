@@ -128,6 +128,8 @@ proptest! {
     fn plans_are_safe_and_come_to_an_end(
         nodes in prop::collection::vec(0u8..160, 1..9),
         ranges in prop::collection::vec(prop::collection::vec(any::<u8>(), 6), 1..25),
+        // What becomes of nodes in the first rounds, and whether learners stand still meanwhile.
+        events in prop::collection::vec((any::<prop::sample::Index>(), 0u8..160, any::<bool>()), 0..12),
         forgets in any::<bool>(),
     ) {
         let mut cluster = Cluster::default();
@@ -140,6 +142,14 @@ proptest! {
         let (mut rounds, mut quiet) = (0, 0);
         while quiet < 3 {
             prop_assert!(rounds < 500, "no end: {:?}", cluster.plan(5));
+            if let Some((which, dice, frozen)) = events.get(rounds) {
+                let changed = cluster.picture.nodes.values_mut().nth(which.index(nodes.len())).expect("a node");
+                *changed = Node { locality: changed.locality.clone(), ..node(*dice) };
+                cluster.frozen = *frozen;
+                cluster.pass(Duration::ZERO);
+            } else {
+                cluster.frozen = false;
+            }
             rounds += 1;
             let plan = cluster.plan(usize::MAX);
             prop_assert_eq!(&plan, &cluster.plan(usize::MAX), "the same picture gives the same plan");

@@ -1,20 +1,22 @@
 //! Balance: bytes by moving replicas, then load and the number of leaders by moving leadership.
 //!
-//! Each of the three measures is looked at in pairs of nodes, the fullest and the emptiest first. Something moves from one to
-//! the other only if
+//! Each of the three measures is looked at in pairs of nodes, the fullest and the emptiest first. Something moves from one to the
+//! other only if
 //!
-//! 1. they differ by more than a *band*: the margin, as a part of the mean, while the measure is at rest; half of that once balancing has
-//!    begun, until no pair differs by more, or nothing that could move is merely resting. So noise of a few percent around a balanced state moves nothing;
+//! 1. they differ by more than a *band*: the margin, as a part of the mean, while the measure is at rest; half of that once balancing
+//!    has begun, until no pair differs by more, or nothing that could move is merely resting. So noise of a few percent around a
+//!    balanced state moves nothing;
 //! 2. what moves is at most half the difference: the one does not become what the other was. So each move lessens the sum of squares,
 //!    and balancing ends;
-//! 3. nothing above it in order becomes worse: rules and failure domains for bytes, leader preferences for load, and for the number of leaders
-//!    the load as well.
+//! 3. nothing above it in order becomes worse: rules and failure domains for bytes, leader preferences for load, and for the number of
+//!    leaders the load as well, by more than a small part.
 //!
-//! A node is not both source and target within a plan, counting what is on its way. A replica that was moved rests for a while, and so does a leader. While replicas are on their way for repair, bytes are not balanced: a lost
-//! node's replicas go to the emptiest nodes anyway.
+//! A node is not both source and target within a plan, counting what is on its way. A replica that was moved rests for a while, and so
+//! does a leader. While replicas are on their way for repair, bytes are not balanced: a lost node's replicas go to the emptiest nodes
+//! anyway.
 //!
-//! Comparing pairs and not each with the mean makes the rule right for uneven clusters too: where one zone has fewer nodes than the others, its nodes are the
-//! fullest for good, and no pair of nodes that could exchange anything differs.
+//! Comparing pairs and not each with the mean makes the rule right for uneven clusters too: where one zone has fewer nodes than the
+//! others, its nodes are the fullest for good, and no pair of nodes that could exchange anything differs.
 
 use super::ledger::{Place, RangeEntry, scaled};
 use super::memory::{Measure, Memory};

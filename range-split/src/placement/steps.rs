@@ -75,7 +75,9 @@ impl Diagnosis<'_, '_> {
         }
         let Some(leader) = range.leader.filter(|leader| self.ledger.nodes[*leader].is_live) else { return wait() };
         if range.range.descriptor.is_joint() {
-            return self.step(range, Class::Finish, Wish::Now(Change::FinishJoint, Reason::Joint));
+            let ready = self.ledger.can_decide(range, &range.voters);
+            let wish = if ready { Wish::Now(Change::FinishJoint, Reason::Joint) } else { Wish::Wait };
+            return self.step(range, Class::Finish, wish);
         }
         let learner = range.range.descriptor.replicas.iter().find(|r| r.role == ReplicaRole::Learner).copied();
         if let Some(learner) = learner {

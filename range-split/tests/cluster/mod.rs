@@ -19,7 +19,7 @@ pub struct Cluster {
     /// How often each range's data was sent, and where to.
     pub sent: BTreeMap<RangeId, Vec<NodeId>>,
     pub transfers: usize,
-    /// Learners stay where they are.
+    /// Learners do not catch up.
     pub frozen: bool,
 }
 
@@ -53,26 +53,35 @@ impl Cluster {
         plan
     }
 
-    /// Time passes: who is live catches up, and ranges without a live leader elect one.
+    /// Time passes: ranges without a live leader elect one, and who is live catches up.
     pub fn pass(&mut self, time: Duration) {
         self.picture.now += time;
+        self.elect();
+        let nodes = &self.picture.nodes;
+        for range in self.picture.ranges.values_mut().filter(|r| r.leader.is_some()) {
+            let moves = |r: &&ReplicaDescriptor| {
+                nodes.get(&r.node).is_some_and(|n| n.is_live()) && (r.role.votes() || !self.frozen)
+            };
+            let members = range.descriptor.replicas.iter().filter(moves).map(|r| r.node);
+            range.progress.extend(members.map(|node| (node, Progress::CaughtUp)));
+        }
+    }
+
+    /// Ranges whose leader is not a live voter elect another, if a majority can.
+    pub fn elect(&mut self) {
         let nodes = &self.picture.nodes;
         let live = |node: &NodeId| nodes.get(node).is_some_and(|n| n.is_live());
         for range in self.picture.ranges.values_mut() {
             let votes = |node| range.descriptor.replica_on(node).is_some_and(|r| r.role.votes());
-            let has_leader = range.leader.is_some_and(|l| live(&l) && votes(l));
+            if range.leader.is_some_and(|l| live(&l) && votes(l)) {
+                continue;
+            }
             let ready = |r: &&ReplicaDescriptor| {
                 r.role.votes() && live(&r.node) && range.progress.get(&r.node) == Some(&Progress::CaughtUp)
             };
             let voters = range.descriptor.voters().count();
             let able: Vec<NodeId> = range.descriptor.replicas.iter().filter(ready).map(|r| r.node).collect();
-            if !has_leader {
-                range.leader = able.first().copied().filter(|_| able.len() > voters / 2);
-            }
-            if range.leader.is_some() && !self.frozen {
-                let members = range.descriptor.replicas.iter().map(|r| r.node).filter(live);
-                range.progress.extend(members.map(|node| (node, Progress::CaughtUp)));
-            }
+            range.leader = able.first().copied().filter(|_| able.len() > voters / 2);
         }
     }
 

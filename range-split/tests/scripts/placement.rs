@@ -83,9 +83,7 @@ impl PlacementRunner {
                 _ => node.intent = NodeIntent::Decommissioned,
             }
         }
-        self.cluster.frozen = true;
-        self.cluster.pass(Duration::ZERO);
-        self.cluster.frozen = false;
+        self.cluster.elect();
         Ok(String::new())
     }
 
