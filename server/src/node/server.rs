@@ -47,7 +47,7 @@ pub(super) struct Shared {
     pub bootstrap: Arc<Bootstrap>,
     pub core: OnceLock<Arc<Core>>,
     pub address: SocketAddr,
-    started: Instant,
+    pub started: Instant,
     counters: std::sync::Mutex<BTreeMap<String, u64>>,
 }
 
@@ -319,7 +319,7 @@ async fn wait_for_identity(
 ) -> Option<TcpListener> {
     let listener = listener?.into_std().ok()?;
     let first = TcpListener::from_std(listener.try_clone().ok()?).ok()?;
-    let kv: Arc<dyn Kv> = Arc::new(Unready);
+    let kv: Arc<dyn Kv> = Arc::new(Unready(shared.clone()));
     let sql = Sql::new(kv.clone(), Limits::default());
     let waiting = shared.clone();
     let fatal = fatal.clone();

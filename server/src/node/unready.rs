@@ -1,16 +1,31 @@
-//! What a node answers before it is part of a cluster: that it is not.
+//! What a node answers before it is part of a cluster: that it is not. A session that was opened then may outlive that time: once the node is
+//! a member, it is served like any other.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use proto::transaction::{TxnAddress, TxnOutcome};
-use proto::{Key, Span, Timestamp};
+use proto::{Key, NodeId, Span, Timestamp};
 
+use super::server::Shared;
 use crate::io::clock::wall;
-use crate::kv::{BeginOptions, ClockInfo, Conflict, Error, Kv, NodeInfo, RangeInfo, Transaction};
+use crate::kv::{BeginOptions, ClockInfo, Conflict, Db, Error, Kv, NodeChange, NodeInfo, RangeInfo, Transaction};
 
-/// A key-value layer without a cluster.
-pub struct Unready;
+/// A key-value layer without a cluster, for as long as the node is part of none.
+pub(super) struct Unready(pub Arc<Shared>);
+
+impl Unready {
+    fn db(&self) -> Option<&Db> {
+        self.0.core.get().map(|core| &core.db)
+    }
+
+    /// # Errors
+    /// As long as the node is not part of a cluster.
+    fn ready(&self) -> Result<&Db, Error> {
+        self.db().map_or_else(refuse, Ok)
+    }
+}
 
 fn refuse<T>() -> Result<T, Error> {
     Err(Error::Unavailable(
@@ -20,31 +35,38 @@ fn refuse<T>() -> Result<T, Error> {
 
 #[async_trait]
 impl Kv for Unready {
-    async fn begin(&self, _: BeginOptions) -> Result<Box<dyn Transaction>, Error> {
-        refuse()
+    async fn begin(&self, options: BeginOptions) -> Result<Box<dyn Transaction>, Error> {
+        self.ready()?.begin(options).await
     }
 
-    async fn outcome(&self, _: &TxnAddress) -> Result<TxnOutcome, Error> {
-        refuse()
+    async fn outcome(&self, txn: &TxnAddress) -> Result<TxnOutcome, Error> {
+        self.ready()?.outcome(txn).await
     }
 
-    async fn ranges(&self, _: &Span) -> Result<Vec<RangeInfo>, Error> {
-        refuse()
+    async fn ranges(&self, span: &Span) -> Result<Vec<RangeInfo>, Error> {
+        self.ready()?.ranges(span).await
     }
 
-    async fn split(&self, _: &Key) -> Result<(), Error> {
-        refuse()
+    async fn split(&self, key: &Key) -> Result<(), Error> {
+        self.ready()?.split(key).await
     }
 
     fn recent_conflicts(&self) -> Vec<(Timestamp, Conflict)> {
-        Vec::new()
+        self.db().map(Kv::recent_conflicts).unwrap_or_default()
     }
 
     fn nodes(&self) -> Vec<NodeInfo> {
-        Vec::new()
+        self.db().map(Kv::nodes).unwrap_or_default()
+    }
+
+    async fn change_node(&self, node: NodeId, change: NodeChange) -> Result<NodeInfo, Error> {
+        self.ready()?.change_node(node, change).await
     }
 
     fn clock(&self) -> ClockInfo {
+        if let Some(db) = self.db() {
+            return db.clock();
+        }
         let now = wall();
         ClockInfo {
             source: "none yet".into(),
@@ -56,8 +78,9 @@ impl Kv for Unready {
         }
     }
 
+    /// The node's own clock begins later and elsewhere: what is measured here is measured by one clock throughout.
     fn monotonic(&self) -> Duration {
-        Duration::ZERO
+        self.0.started.elapsed()
     }
 
     async fn sleep(&self, duration: Duration) {
