@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use minicbor::{Decode, Encode};
-use proto::{DataType, Datum, Key, Span, keyspace};
+use proto::{DataType, Datum, Key, PlacementRules, Span, keyspace};
 
 use super::error::{Error, Result, state};
 
@@ -35,7 +35,7 @@ pub struct TableDescriptor {
     pub id: u64,
     #[n(1)]
     pub name: String,
-    /// Raised by every change of the descriptor.
+    /// Raised by every change of the descriptor that rows or plans depend on. Placement is none: no statement has to notice it.
     #[n(2)]
     pub version: u64,
     #[n(3)]
@@ -46,6 +46,9 @@ pub struct TableDescriptor {
     /// The name of the primary key constraint.
     #[n(5)]
     pub primary_key_name: String,
+    /// Where its rows are to stand; nothing if that is left to the cluster.
+    #[n(6)]
+    pub placement: Option<PlacementRules>,
 }
 
 /// A descriptor in use, with what follows from it.
