@@ -43,7 +43,11 @@ const MODULES: [(&str, &[&str]); 15] = [
     ("probe", &[]),
     ("config", &["probe"]),
     ("telemetry", &[]),
-    ("node", &["grpc", "pgwire", "edge", "sql", "kv", "store", "range", "raft", "io", "env", "config", "telemetry"]),
+    ("admin", &["kv", "config", "env", "probe"]),
+    (
+        "node",
+        &["grpc", "pgwire", "edge", "sql", "kv", "store", "range", "raft", "io", "admin", "env", "config", "telemetry"],
+    ),
     ("cli", &["node", "telemetry", "config"]),
 ];
 
