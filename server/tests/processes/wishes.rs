@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use client::driver::Client;
 
-use super::cluster::{Cluster, PATIENCE, eventually};
+use super::cluster::{Cluster, PATIENCE, Process, eventually};
 
+/// Where the fourth node stands.
+const FAR: [&str; 2] = ["--locality", "region=us,zone=x"];
 const LONG: Duration = Duration::from_secs(60);
 
 /// The first columns of the rows of a query, as text.
@@ -33,7 +35,7 @@ async fn until(client: &Client, sql: &str, right: impl Fn(&[String]) -> bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_stands_where_it_is_wished() {
     let mut cluster = Cluster::start("wishes");
-    cluster.add_node_with(&["--locality", "region=us,zone=x"]);
+    cluster.add_node_with(&FAR);
     let client = cluster.client(&[0, 1]).await;
     for table in ["before", "far", "after"] {
         eventually(&client, &format!("CREATE TABLE {table} (id INT8 PRIMARY KEY)"), PATIENCE).await;
@@ -54,6 +56,14 @@ async fn a_table_stands_where_it_is_wished() {
     let row = client.query("SHOW RANGE FROM TABLE far FOR ROW (2)", &[]).await.unwrap();
     assert_eq!(row[0].get::<String>("start_key").unwrap(), "far (2)");
     until(&client, "SELECT leaders::text FROM meridian.nodes WHERE node_id = 4", |seen| seen != ["0"]).await;
+
+    // A range that nobody leads is shown as such, and soon.
+    cluster.nodes[3].kill_9();
+    let began = Instant::now();
+    until(&client, "SELECT leader::text FROM meridian.ranges WHERE table_name = 'far'", |seen| seen == ["", ""]).await;
+    assert!(began.elapsed() < PATIENCE / 3, "{:?}", began.elapsed());
+    cluster.nodes[3] = Process::start_with(&cluster.store(3), &cluster.addresses[3], &cluster.addresses, &FAR);
+    until(&client, stands, |seen| seen == ["4 led by 4", "4 led by 4"]).await;
 
     // What cannot be kept is said.
     eventually(&client, "ALTER TABLE before SET (constraints = '+region=moon')", PATIENCE).await;

@@ -129,9 +129,9 @@ pub fn table_name(name: &ast::ObjectName, locator: &Locator) -> Result<(String, 
             Err(Error::unsupported("the system catalog").hint("Use SHOW TABLES and SHOW COLUMNS FROM.").at(position))
         }
         Some(system::SCHEMA) => {
-            let message = format!("\"{}.{}\" is a table of the system", system::SCHEMA, normalize(table));
+            let message = format!("\"{}.{}\" lies in the schema of the system", system::SCHEMA, normalize(table));
             let error = Error::new(state::WRONG_OBJECT_TYPE, message);
-            Err(error.hint("The cluster tells it of itself: it can be read with SELECT, and not changed.").at(position))
+            Err(error.hint("Its tables can be read with SELECT, and nothing else.").at(position))
         }
         Some(other) => Err(Error::new("3F000", format!("schema \"{other}\" does not exist")).at(position)),
     }
