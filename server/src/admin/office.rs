@@ -1,7 +1,7 @@
 //! Carries out what a store asks of its node, in the background.
 
 use proto::report::StoreReport;
-use proto::{Key, NodeId, RangeDescriptor, RangeId};
+use proto::{Key, NodeId, RangeDescriptor, RangeId, Span};
 
 use crate::env::{Errands, SplitWish};
 use crate::kv::decisions::{self, Decision};
@@ -26,12 +26,18 @@ impl Office {
         let split = self.db.split_range(&wish.range, &wish.key).await;
         let outcome = match &split {
             Ok(true) => "done".to_string(),
+            // Either somebody was faster, or the answer to a first try was lost.
+            Ok(false) if self.begins_a_range(&wish.key) => "a range begins there by now".to_string(),
             Ok(false) => return Ok(()),
             Err(error) => error.to_string(),
         };
         let what = ("split at".to_string(), Some(wish.key.clone()));
         self.note(wish.range.id, what, wish.reason.clone(), outcome).await;
         split.map(drop)
+    }
+
+    fn begins_a_range(&self, key: &Key) -> bool {
+        self.db.known_ranges(&Span::point(key)).iter().any(|range| range.start == *key)
     }
 
     /// Writes down what was decided. A decision that cannot be written down is carried out all the same.

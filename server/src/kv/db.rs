@@ -121,6 +121,7 @@ impl Db {
     /// The connection to this node broke.
     pub fn lost(&self, node: NodeId) {
         self.shared.heard.lock().expect("no holder of this lock panics").remove(&node);
+        self.shared.reports.lock().expect("no holder of this lock panics").lost(node);
         self.shared.router.lost(node);
     }
 

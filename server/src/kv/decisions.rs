@@ -52,10 +52,18 @@ fn refusals_key() -> Key {
 /// # Errors
 /// When its range does not answer.
 pub async fn note(kv: &dyn Kv, decision: &Decision) -> Result<(), Error> {
+    const TRIES_MAX: u32 = 5;
     let key = [span().start.0.as_slice(), &decision.at.0.to_be_bytes(), &kv.random().to_be_bytes()].concat();
-    let mut txn = kv.begin(BeginOptions::default()).await?;
-    txn.put(Key(key), codec::encode(decision))?;
-    txn.commit().await.map(drop)
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut txn = kv.begin(BeginOptions::default()).await?;
+        txn.put(Key(key.clone()), codec::encode(decision))?;
+        match txn.commit().await {
+            Err(error) if error.is_retryable() && tries < TRIES_MAX => {}
+            other => return other.map(drop),
+        }
+    }
 }
 
 /// The decisions that are kept, the newest first; at most so many.

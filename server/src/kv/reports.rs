@@ -13,7 +13,7 @@ use proto::{NodeId, RangeId};
 use super::api::NodeHoldings;
 
 /// What was reported so long ago is not told any more.
-const STALE_AFTER: Duration = Duration::from_secs(60);
+const STALE_AFTER: Duration = Duration::from_secs(10);
 
 /// What one node said.
 #[derive(Clone, Debug, Default)]
@@ -45,9 +45,22 @@ impl Reports {
         Some(NodeHoldings { replicas, leads: leads as u64, bytes })
     }
 
+    /// The connection to a node broke: whoever reports next may be a new process, which counts from one. It has to tell of everything
+    /// before it counts as known again.
+    pub fn lost(&mut self, node: NodeId) {
+        if let Some(reported) = self.nodes.get_mut(&node) {
+            reported.number = 0;
+            reported.whole = false;
+        }
+    }
+
     /// Takes in a report.
     pub fn hear(&mut self, now: Duration, from: NodeId, report: StoreReport) {
         let node = self.nodes.entry(from).or_default();
+        // The first word of a new process, however short a time the one before it has lived.
+        if report.full && report.number == 1 {
+            node.number = 0;
+        }
         // A report that comes after a later one of the same process is old; a small number is that of a new process.
         if report.number < node.number && report.number + 100 > node.number {
             return;
@@ -107,6 +120,24 @@ mod tests {
         reports.hear(Duration::ZERO, n1, report(4, true, vec![status(2, 1, 1)]));
         assert!(reports.nodes[&n1].whole);
         assert_eq!(reports.ranges.len(), 1, "it leads the first one no more");
+    }
+
+    #[test]
+    fn a_node_that_is_started_again_soon_is_heard_at_once() {
+        let mut reports = Reports::default();
+        let n1 = NodeId(1);
+        let second = Duration::from_secs(1);
+        reports.hear(Duration::ZERO, n1, report(1, true, Vec::new()));
+        reports.hear(Duration::ZERO, n1, report(40, true, Vec::new()));
+        reports.hear(second, n1, report(39, false, Vec::new()));
+        assert_eq!(reports.nodes[&n1].heard, Duration::ZERO, "this one was late");
+        reports.hear(second, n1, report(1, true, Vec::new()));
+        assert_eq!(reports.nodes[&n1].heard, second);
+        // Where its first report does not arrive, its connection has at least been lost.
+        reports.hear(second, n1, report(40, true, Vec::new()));
+        reports.lost(n1);
+        reports.hear(2 * second, n1, report(2, false, vec![status(2, 1, 1)]));
+        assert!(reports.nodes[&n1].heard == 2 * second && !reports.nodes[&n1].whole);
     }
 
     #[test]
