@@ -160,10 +160,13 @@ pub enum Path {
     /// A leader wanted its range split; the placement driver had a range changed.
     SplitWished,
     Placed,
+    /// A leader handed over with a summary of what was read; another one began with it.
+    HandedOver,
+    HandedLeader,
 }
 
 impl Path {
-    pub const ALL: [Path; 49] = [
+    pub const ALL: [Path; 51] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -213,6 +216,8 @@ impl Path {
         Path::FoundElsewhere,
         Path::SplitWished,
         Path::Placed,
+        Path::HandedOver,
+        Path::HandedLeader,
     ];
 }
 

@@ -3,7 +3,7 @@
 use proto::report::StoreReport;
 use proto::{NodeId, RangeDescriptor, RangeId};
 
-use crate::env::{Errands, SplitWish};
+use crate::env::{Errands, SplitWish, Stray};
 use crate::kv::decisions::Decision;
 use crate::kv::{Db, Error};
 
@@ -69,6 +69,11 @@ impl Errands for Office {
             }
         };
         self.db.env().spawn(Box::pin(task));
+    }
+
+    fn ask_for(&self, stray: Stray) {
+        let db = self.db.clone();
+        self.db.env().spawn(Box::pin(async move { db.ask_for(&stray).await }));
     }
 
     fn report(&self, report: StoreReport) {

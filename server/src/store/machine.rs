@@ -14,6 +14,7 @@ use txn::engine::Engine;
 
 use super::event::{Effect, Event};
 use super::report::Reporting;
+use super::transfer::Haste;
 use super::truncate::Truncation;
 use crate::config::Knobs;
 use crate::env::Clock;
@@ -71,7 +72,7 @@ pub struct Store {
     pub(super) truncation: Truncation,
     pub(super) stats: StoreStats,
     /// Members that are to lead nothing; this node perhaps among them.
-    resting: BTreeSet<NodeId>,
+    pub(super) resting: BTreeSet<NodeId>,
     ticks: u32,
     clock_reported: Duration,
     pub(super) reporting: Reporting,
@@ -129,7 +130,7 @@ impl Store {
             Event::Tick => self.tick(now, out),
             Event::Synced(number) => self.synced(now, number, out),
             Event::Flushed(number) => self.flushed(now, number),
-            Event::Drain => self.drain(),
+            Event::Drain => self.drain(now, Haste::Planned, out),
             Event::Members(members) => self.set_members(&members),
         }
     }
@@ -186,7 +187,7 @@ impl Store {
             self.report_clock(*node, out);
         }
         if self.clock.standing().doubt.is_some() {
-            self.drain();
+            self.drain(now, Haste::AtOnce, out);
         }
     }
 
@@ -232,6 +233,7 @@ impl Store {
                 return;
             }
             replica.meet(from, message.from);
+            replica.heard = now;
             if offered && replica.needs_contents(&raft_message) {
                 if takes {
                     replica.take_offer(cx, (from, message.from), &raft_message);
@@ -320,7 +322,7 @@ impl Store {
         };
         step(replica, &mut cx);
         self.touched.insert(range);
-        let Effects { responses, published, splits, wishes, messages, counts, failed } = effects;
+        let Effects { responses, published, splits, stray, wishes, messages, counts, failed } = effects;
         self.stats.counts.commits += counts.commits;
         self.stats.counts.commands_applied += counts.commands_applied;
         self.stats.counts.elections_won += counts.elections_won;
@@ -332,6 +334,7 @@ impl Store {
         let published = published.into_iter().filter(|_| !probe.fires(Point::PublicationLost));
         out.extend(published.map(Effect::Publish));
         out.extend(messages.into_iter().map(|(to, body)| Effect::Send { to, body }));
+        out.extend(stray.map(Effect::AskFor));
         out.extend(wishes.into_iter().map(Effect::Split));
         for (state, bytes, leads) in splits {
             self.born_of_split(state, bytes, leads);
@@ -367,7 +370,7 @@ impl Store {
         self.tick_clock(now, out);
         if self.ticks.is_multiple_of(self.config.knobs.raft_tick_every) && self.disk_stalls(now) {
             self.stats.stalled_ticks += 1;
-            self.drain();
+            self.drain(now, Haste::AtOnce, out);
         }
         let raft_tick = self.ticks.is_multiple_of(self.config.knobs.raft_tick_every);
         let ranges: Vec<RangeId> = self.replicas.keys().copied().collect();
@@ -383,6 +386,8 @@ impl Store {
                     replica.check_leadership(cx);
                     replica.make_snapshot(cx);
                     replica.tick_members(cx);
+                    replica.tick_handover(cx);
+                    replica.tick_stray(cx);
                     replica.ask_for_contents();
                 }
                 replica.tick_incoming(cx);
@@ -394,7 +399,7 @@ impl Store {
         // Again and again: it may have been elected since, or have found nobody to hand over to.
         let resting = self.resting.contains(&self.config.node);
         if raft_tick && (resting || self.config.knobs.probe.fires(Point::NeedlessTransfer)) {
-            self.drain();
+            self.drain(now, Haste::Planned, out);
         }
         self.tick_report(now, out);
         self.tick_truncation(out);
@@ -404,30 +409,6 @@ impl Store {
     fn set_members(&mut self, members: &BTreeMap<NodeId, NodeState>) {
         self.config.members = members.iter().filter(|(_, state)| state.is_member()).map(|(node, _)| *node).collect();
         self.resting = members.iter().filter(|(_, state)| !state.may_lead()).map(|(node, _)| *node).collect();
-    }
-
-    /// Hands leadership to followers that are up to date.
-    fn drain(&mut self) {
-        let led: Vec<RangeId> = self.replicas.iter().filter(|(_, r)| r.group.is_leader()).map(|(id, _)| *id).collect();
-        for range in led {
-            self.transfer(range);
-        }
-    }
-
-    /// Hands the leadership of a range, if it is here, to the follower that is furthest and does not rest.
-    ///
-    /// The winner begins like any other leader, at its low-water mark. The library accepts no command until the handover has happened or was
-    /// given up; reads go on below the fence, which binds the winner like any successor.
-    pub fn transfer(&mut self, range: RangeId) {
-        let Some(replica) = self.replicas.get_mut(&range).filter(|r| r.group.is_leader()) else { return };
-        let rests = |replica: &&ReplicaDescriptor| self.resting.contains(&replica.node);
-        let resting: Vec<u64> = replica.descriptor().replicas.iter().filter(rests).map(|r| r.id.0).collect();
-        if let Some(follower) = replica.group.successor(&resting) {
-            self.config.knobs.probe.took(Path::Transferred);
-            replica.group.transfer_leader(follower);
-            replica.dirty = true;
-            self.touched.insert(range);
-        }
     }
 
     /// The replicas here, in order of range id.

@@ -17,6 +17,7 @@ pub mod ready;
 pub mod removal;
 pub mod report;
 pub mod recover;
+pub mod transfer;
 pub mod truncate;
 
 pub use event::{Effect, Event};

@@ -247,7 +247,7 @@ impl World {
                 Effect::Flush { number } => self.node(id).disk.flushing.push(number),
                 Effect::Stop(why) => unreachable!("memory does not fail: {why}"),
                 // What is decided about a range is for other scripts.
-                Effect::Split(_) | Effect::Report(_) => {}
+                Effect::Split(_) | Effect::AskFor(_) | Effect::Report(_) => {}
                 Effect::Publish(descriptor) => {
                     self.out.push(format!("{id} ⇨ publishes {}", show::descriptor(&descriptor)));
                 }
