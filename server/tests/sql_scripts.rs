@@ -18,6 +18,11 @@
 //! advance 3                 lets so many seconds pass
 //! status                    shows the session's status
 //! rows                      counts the keys of all tables
+//! wishes                    shows what the placement driver is told
+//! decision 2 "split at table 100" why done    writes down what was decided about a range
+//! refusal "..."             says what the placement driver cannot do
+//! note 2 "..."              lets a range's leader say something
+//! unled 2                   lets a range have no leader
 //! ```
 
 use std::collections::BTreeMap;
@@ -28,8 +33,8 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use goldenscript::{Argument, Command, Context, Runner};
-use proto::{Datum, Key, Span, keyspace};
-use server::kv::{RetryReason, idempotency};
+use proto::{Datum, Key, NodeId, RangeId, Span, keyspace};
+use server::kv::{Kv, RetryReason, decisions, idempotency, wishes};
 use server::sql::testing::MemoryKv;
 use server::sql::{Completion, Error, Limits, Session, SessionOptions, Sql};
 
@@ -92,6 +97,19 @@ impl SqlRunner {
             }
             Ok(out)
         })
+    }
+
+    /// Writes a decision down. What ends with a table's number is about the key with which that table begins.
+    fn decide(&mut self, args: &[String]) -> Output {
+        let [range, what, why, outcome] = args else { return Err("a decision has four parts".into()) };
+        let at = self.kv.clock().hlc;
+        let (what, table) = what.rsplit_once(" table ").unwrap_or((what, ""));
+        let key = table.parse().ok().map(|id: u64| Key([&[keyspace::TABLES], &id.to_be_bytes()[..]].concat()));
+        let (what, why, outcome) = (what.to_string(), why.clone(), outcome.clone());
+        let decision =
+            decisions::Decision { at, node: NodeId(1), range: RangeId(range.parse()?), what, why, outcome, key };
+        block_on(decisions::note(&self.kv, &decision))?;
+        Ok(String::new())
     }
 
     fn collect(&mut self) -> Output {
@@ -217,6 +235,19 @@ impl Runner for SqlRunner {
             }
             "advance" => {
                 self.kv.advance(Duration::from_secs(first.parse()?));
+                Ok(String::new())
+            }
+            "wishes" => {
+                let wishes = block_on(wishes::all(&self.kv))?;
+                let shown = |wish: &wishes::Wish| format!("{} {}: {}\n", wish.owner, wish.span, wish.rules);
+                Ok(wishes.iter().map(shown).collect())
+            }
+            "decision" => self.decide(&args),
+            "refusal" => {
+                block_on(decisions::note_refusals(&self.kv, &args)).map(|()| String::new()).map_err(Into::into)
+            }
+            "note" | "unled" => {
+                self.kv.leader_says(RangeId(first.parse()?), args.get(1).cloned());
                 Ok(String::new())
             }
             "status" => Ok(format!("{:?}", self.session(context).status())),

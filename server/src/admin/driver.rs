@@ -1,14 +1,16 @@
 //! The placement driver: one loop on every node, which works where the meta range is led.
 //!
 //! ```text
-//!   reports, members ──▶ picture ──▶ plan ──▶ steps, each asked of its range's leader ──▶ decisions written down
-//!        ▲                                        │
-//!        └────────────── the next reports ◀───────┘
+//!   reports, members, wishes ──▶ picture ──▶ plan ──▶ steps, each asked of its range's leader ──▶ decisions written down
+//!        ▲                                                │
+//!        └────────────────── the next reports ◀───────────┘
 //! ```
 //!
 //! What to do is up to [`range_split::placement`]; here it is carried out. Two drivers that believe in themselves for a moment do no harm: a step names the
 //! epoch that it was planned for, and of two the range's leader carries out one. Nothing is remembered that a successor
 //! would miss.
+//!
+//! Ranges that hold more than a wish speaks of are split first ([`super::cuts`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,11 +19,14 @@ use std::time::Duration;
 use proto::{Epoch, Key, NodeId, RangeDescriptor, RangeId, Span};
 use range_split::placement::{Memory, Operation, plan};
 
+use super::cuts::cuts;
 use super::office::Office;
 use super::picture::{Sources, is_whole, picture};
 use crate::config::Knobs;
-use crate::kv::Db;
+use crate::env::SplitWish;
 use crate::kv::reports::Reports;
+use crate::kv::wishes::{self, Wish};
+use crate::kv::{Db, decisions};
 use crate::probe::Path;
 
 /// Steps of one plan.
@@ -30,6 +35,18 @@ const OPERATIONS_MAX: usize = 64;
 const REPORTED_WITHIN: Duration = Duration::from_secs(5);
 /// How often the driver reads the descriptors of all ranges, to find those that nobody leads.
 const SCAN_EVERY: Duration = Duration::from_secs(10);
+
+/// How often the driver reads what is wished.
+const WISHES_EVERY: Duration = Duration::from_secs(3);
+/// Ranges that are split for wishes in one round.
+const CUTS_MAX: usize = 16;
+
+/// What follows from one look.
+#[derive(Default)]
+struct Work {
+    operations: Vec<Operation>,
+    cuts: Vec<SplitWish>,
+}
 
 /// A step on its way.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +65,9 @@ struct State {
     since: Option<Duration>,
     descriptors: Vec<RangeDescriptor>,
     scanned: Option<Duration>,
+    /// Nothing as long as they have not been read: the replicas of ranges with wishes would be taken for misplaced.
+    wishes: Option<Vec<Wish>>,
+    wishes_read: Option<Duration>,
     refusals: Vec<String>,
 }
 
@@ -94,11 +114,16 @@ impl Driver {
         }
         let since = *self.state().since.get_or_insert(now);
         self.scan(now).await;
-        let operations = self.decide(now, since, &reports);
+        self.read_wishes(now).await;
+        let work = self.decide(now, since, &reports);
         self.tell_refusals().await;
-        for operation in operations {
+        for operation in work.operations {
             let driver = self.clone();
             self.db.env().spawn(Box::pin(async move { driver.carry_out(operation).await }));
+        }
+        for cut in work.cuts {
+            let driver = self.clone();
+            self.db.env().spawn(Box::pin(async move { driver.cut(cut).await }));
         }
     }
 
@@ -122,14 +147,27 @@ impl Driver {
                 state.scanned = Some(now);
             }
             // Old decisions go at the same pace.
-            let _ = self.db.trim_decisions().await;
+            let _ = decisions::trim(&self.db).await;
         }
     }
 
-    fn decide(&self, now: Duration, since: Duration, reports: &Reports) -> Vec<Operation> {
+    /// Reads what is wished, now and then. What was read last counts as long as nothing newer can be had.
+    async fn read_wishes(&self, now: Duration) {
+        if self.state().wishes_read.is_some_and(|read| now < read + WISHES_EVERY) {
+            return;
+        }
+        if let Ok(wishes) = wishes::all(&self.db).await {
+            let mut state = self.state();
+            state.wishes = Some(wishes);
+            state.wishes_read = Some(now);
+        }
+    }
+
+    fn decide(&self, now: Duration, since: Duration, reports: &Reports) -> Work {
         let members = self.db.members();
         let mut state = self.state();
         let state = &mut *state;
+        let Some(wishes) = &state.wishes else { return Work::default() };
         state.flights.retain(|range, flight| {
             let Some(landed) = flight.landed else { return true };
             let seen = reports.ranges.get(range);
@@ -144,12 +182,25 @@ impl Driver {
             reports,
             descriptors: &state.descriptors,
             in_flight: &in_flight,
+            wishes,
             settings: &self.knobs.placement,
         };
         if !is_whole(&sources) {
-            return Vec::new();
+            return Work::default();
         }
-        let picture = picture(&sources);
+        let mut picture = picture(&sources);
+        let failed = &state.memory.failed;
+        let retry_after = self.knobs.placement.retry_after;
+        let rests = |range: &RangeId| failed.get(range).is_some_and(|at| now < *at + retry_after);
+        let cuts: Vec<SplitWish> =
+            cuts(&picture, wishes, CUTS_MAX).into_iter().filter(|cut| !rests(&cut.range.id)).collect();
+        for cut in &cuts {
+            if let Some(range) = picture.ranges.get_mut(&cut.range.id) {
+                range.in_flight = true;
+                let flight = Flight { epoch: cut.range.epoch, leader: range.leader, landed: None };
+                state.flights.insert(cut.range.id, flight);
+            }
+        }
         let planned = plan(&picture, &state.memory, OPERATIONS_MAX);
         state.memory = planned.memory;
         state.refusals = planned.refusals.iter().map(ToString::to_string).collect();
@@ -158,20 +209,41 @@ impl Driver {
             let flight = Flight { epoch: operation.epoch, leader, landed: None };
             state.flights.insert(operation.range, flight);
         }
-        planned.operations
+        Work { operations: planned.operations, cuts }
     }
 
     /// Writes down what cannot be done, where it has changed.
     async fn tell_refusals(&self) {
         let now = self.state().refusals.clone();
-        match self.db.refusals().await {
+        match decisions::refusals(&self.db).await {
             Ok(told) if told != now => {
                 for refusal in now.iter().filter(|refusal| !told.contains(refusal)) {
                     tracing::warn!(%refusal, "the placement driver cannot do what it should");
                 }
-                let _ = self.db.note_refusals(&now).await;
+                let _ = decisions::note_refusals(&self.db, &now).await;
             }
             _ => {}
+        }
+    }
+
+    /// Splits a range where a wish begins or ends.
+    async fn cut(&self, cut: SplitWish) {
+        let range = cut.range.id;
+        let result = self.office.split_range(&cut).await;
+        let now = self.now();
+        let mut state = self.state();
+        match &result {
+            Ok(()) => {
+                self.knobs.probe.took(Path::Placed);
+                tracing::info!(%range, key = %cut.key, reason = cut.reason, "a range was split for a wish");
+            }
+            Err(error) => {
+                tracing::warn!(%range, %error, "a range was not split for a wish; the driver tries again");
+                state.memory.fail(now, range);
+            }
+        }
+        if let Some(flight) = state.flights.get_mut(&range) {
+            flight.landed = Some(now);
         }
     }
 
@@ -201,6 +273,6 @@ impl Driver {
         if let Some(flight) = self.state().flights.get_mut(&range) {
             flight.landed = Some(now);
         }
-        self.office.note(range, what, why, outcome).await;
+        self.office.note(range, (what, None), why, outcome).await;
     }
 }

@@ -1,10 +1,10 @@
 //! Carries out what a store asks of its node, in the background.
 
 use proto::report::StoreReport;
-use proto::{NodeId, RangeDescriptor, RangeId};
+use proto::{Key, NodeId, RangeDescriptor, RangeId};
 
 use crate::env::{Errands, SplitWish, Stray};
-use crate::kv::decisions::Decision;
+use crate::kv::decisions::{self, Decision};
 use crate::kv::{Db, Error};
 
 /// See the module. Cheap to clone.
@@ -29,17 +29,17 @@ impl Office {
             Ok(false) => return Ok(()),
             Err(error) => error.to_string(),
         };
-        let what = format!("split at {}", wish.key);
+        let what = ("split at".to_string(), Some(wish.key.clone()));
         self.note(wish.range.id, what, wish.reason.clone(), outcome).await;
         split.map(drop)
     }
 
     /// Writes down what was decided. A decision that cannot be written down is carried out all the same.
-    pub async fn note(&self, range: RangeId, what: String, why: String, outcome: String) {
+    pub async fn note(&self, range: RangeId, (what, key): (String, Option<Key>), why: String, outcome: String) {
         let node: NodeId = self.db.node();
         let at = self.db.env().clock().reading();
-        let decision = Decision { at, node, range, what, why, outcome };
-        if let Err(error) = self.db.note_decision(&decision).await {
+        let decision = Decision { at, node, range, what, why, outcome, key };
+        if let Err(error) = decisions::note(&self.db, &decision).await {
             tracing::debug!(%range, what = decision.what, %error, "a decision was not written down");
         }
     }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::{NodeId, NodeRecord, NodeState, PlacementRules, RangeDescriptor, RangeId};
+use proto::{NodeId, NodeRecord, NodeState, PlacementRules, RangeDescriptor, RangeId, Span};
 use range_split::placement::{Node, NodeIntent, NodeStatus, Picture, Progress, Range, Settings};
 
 use crate::kv::reports::Reports;
+use crate::kv::wishes::Wish;
 
 /// A node that has not reported for so long is not counted on.
 pub const SUSPECT_AFTER: Duration = Duration::from_secs(5);
@@ -25,6 +26,8 @@ pub struct Sources<'a> {
     /// All ranges, as the meta range has them; those that nobody reports have no leader.
     pub descriptors: &'a [RangeDescriptor],
     pub in_flight: &'a BTreeSet<RangeId>,
+    /// What operators wish for parts of the key space, in order.
+    pub wishes: &'a [Wish],
     pub settings: &'a Settings,
 }
 
@@ -42,11 +45,11 @@ pub fn is_whole(sources: &Sources<'_>) -> bool {
 pub fn picture(sources: &Sources<'_>) -> Picture {
     let nodes: BTreeMap<NodeId, Node> =
         sources.members.iter().map(|member| (member.descriptor.id, node(sources, member))).collect();
-    let rules = Arc::new(PlacementRules::default());
+    let rules = Rules::new(sources.wishes);
     let silent = |node: NodeId| nodes.get(&node).is_none_or(|node| !node.is_live());
     let mut ranges = BTreeMap::new();
     for descriptor in sources.descriptors {
-        ranges.insert(descriptor.id, unled(descriptor.clone(), &rules));
+        ranges.insert(descriptor.id, unled(descriptor.clone(), rules.of(descriptor)));
     }
     for (id, status) in &sources.reports.ranges {
         let leader = Some(status.leader).filter(|leader| !silent(*leader));
@@ -60,7 +63,7 @@ pub fn picture(sources: &Sources<'_>) -> Picture {
             bytes: status.bytes + RANGE_BYTES,
             load: status.load,
             progress: Progress::of_all(status),
-            rules: rules.clone(),
+            rules: rules.of(&status.descriptor),
             in_flight: sources.in_flight.contains(id),
         };
         ranges.insert(*id, range);
@@ -68,8 +71,28 @@ pub fn picture(sources: &Sources<'_>) -> Picture {
     Picture { now: sources.now, nodes, ranges, settings: sources.settings.clone() }
 }
 
-fn unled(descriptor: RangeDescriptor, rules: &Arc<PlacementRules>) -> Range {
-    let rules = rules.clone();
+/// Which rules hold where.
+struct Rules<'a> {
+    wished: Vec<(&'a Span, Arc<PlacementRules>)>,
+    default: Arc<PlacementRules>,
+}
+
+impl Rules<'_> {
+    fn new(wishes: &[Wish]) -> Rules<'_> {
+        let wished = wishes.iter().map(|wish| (&wish.span, Arc::new(wish.rules.clone()))).collect();
+        Rules { wished, default: Arc::default() }
+    }
+
+    /// A range keeps to the wish for all of its keys. One that holds others as well, and so is to be split, keeps to no wish.
+    fn of(&self, range: &RangeDescriptor) -> Arc<PlacementRules> {
+        let before = self.wished.partition_point(|(span, _)| span.start <= range.start);
+        let nearest = before.checked_sub(1).and_then(|place| self.wished.get(place));
+        let covering = nearest.filter(|(span, _)| span.covers(&range.span()));
+        covering.map_or_else(|| self.default.clone(), |(_, rules)| rules.clone())
+    }
+}
+
+fn unled(descriptor: RangeDescriptor, rules: Arc<PlacementRules>) -> Range {
     Range { descriptor, leader: None, bytes: 0, load: 0, progress: BTreeMap::new(), rules, in_flight: false }
 }
 

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use proto::range::RangeStatus;
 use proto::transaction::{TxnAddress, TxnOutcome};
 use proto::{Key, NodeDescriptor, NodeId, NodeState, RangeDescriptor, Span, Timestamp, TxnId, Value};
 
@@ -104,6 +105,13 @@ pub trait Kv: Send + Sync {
     /// The ranges that overlap a span, in key order, as of some recent moment.
     async fn ranges(&self, span: &Span) -> Result<Vec<RangeInfo>, Error>;
 
+    /// The ranges that overlap a span, in key order, each with what its leader says of it now. Takes a few seconds at most: a leader that
+    /// does not answer meanwhile is left out.
+    ///
+    /// # Errors
+    /// When it cannot be found out which ranges there are.
+    async fn survey(&self, span: &Span) -> Result<Vec<RangeSurvey>, Error>;
+
     /// Splits the range that holds `key` so that `key` becomes the first key of a new range. A key that is
     /// a boundary already is fine.
     async fn split(&self, key: &Key) -> Result<(), Error>;
@@ -180,12 +188,20 @@ pub trait Transaction: Send {
     async fn rollback(&mut self);
 }
 
-/// A range as `SHOW RANGES` shows it.
+/// A range as the admin service shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeInfo {
     pub descriptor: RangeDescriptor,
     /// The last known leader.
     pub leader: Option<NodeId>,
+}
+
+/// A range as `SHOW RANGES` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangeSurvey {
+    pub descriptor: RangeDescriptor,
+    /// What its leader says; nothing if none has answered.
+    pub status: Option<RangeStatus>,
 }
 
 /// A node as the admin service shows it.
@@ -195,6 +211,18 @@ pub struct NodeInfo {
     /// Whether a message from it has arrived lately. Always true for the node itself.
     pub live: bool,
     pub state: NodeState,
+    /// Nothing where its reports do not come.
+    pub holdings: Option<NodeHoldings>,
+}
+
+/// What a node holds, as it has lately reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeHoldings {
+    pub replicas: u64,
+    /// Ranges that it leads.
+    pub leads: u64,
+    /// Of all its replicas.
+    pub bytes: u64,
 }
 
 /// What an operator does with a node.

@@ -13,7 +13,7 @@ use proto::transaction::{TxnAddress, TxnOutcome, TxnStatus};
 use proto::{Key, NodeId, NodeRecord, RangeDescriptor, Span, Timestamp, TxnId, keyspace};
 use txn::clock::{ClockError, Doubt, Trust};
 
-use super::api::{BeginOptions, ClockInfo, Kv, NodeChange, NodeInfo, RangeInfo, Transaction};
+use super::api::{BeginOptions, ClockInfo, Kv, NodeChange, NodeInfo, RangeInfo, RangeSurvey, Transaction};
 use super::error::{Conflict, Error};
 use super::meta::meta_span;
 use super::reports::Reports;
@@ -161,7 +161,9 @@ impl Db {
         let now = self.shared.env.clock().monotonic();
         let node = record.descriptor.id;
         let live = node == self.shared.node || heard.get(&node).is_some_and(|at| now.saturating_sub(*at) < LIVE);
-        NodeInfo { descriptor: record.descriptor.clone(), live, state: record.state }
+        let reports = self.shared.reports.lock().expect("no holder of this lock panics");
+        let holdings = reports.holdings(node, now);
+        NodeInfo { descriptor: record.descriptor.clone(), live, state: record.state, holdings }
     }
 
     pub(super) fn probe(&self) -> &dyn Probe {
@@ -300,6 +302,10 @@ impl Kv for Db {
         self.find_leaders(span).await;
         let ranges = self.shared.router.ranges_in(span);
         Ok(ranges.into_iter().map(|(descriptor, leader)| RangeInfo { descriptor, leader }).collect())
+    }
+
+    async fn survey(&self, span: &Span) -> Result<Vec<RangeSurvey>, Error> {
+        self.survey_ranges(span).await
     }
 
     async fn split(&self, key: &Key) -> Result<(), Error> {

@@ -8,14 +8,13 @@
 use minicbor::{Decode, Encode};
 use proto::{Key, NodeId, RangeId, Span, Timestamp, codec, keyspace};
 
-use super::api::{BeginOptions, Kv, ScanOptions};
-use super::db::Db;
+use super::api::{BeginOptions, Kv, Lock, ScanOptions};
 use super::error::Error;
 
-/// Decisions that are kept; the older ones go.
+/// Decisions that are kept at least; the older ones go.
 pub const KEPT: usize = 1000;
 /// How many more may pile up before they do.
-const SLACK: usize = 200;
+pub const SLACK: usize = 200;
 
 /// Something that was done about a range, or tried.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -27,7 +26,7 @@ pub struct Decision {
     pub node: NodeId,
     #[n(2)]
     pub range: RangeId,
-    /// In words: `replace n3 by n4`.
+    /// In words: `replace n3 by n4`. Where it says `split at`, [`Decision::key`] says where.
     #[n(3)]
     pub what: String,
     #[n(4)]
@@ -35,6 +34,9 @@ pub struct Decision {
     /// `done`, or why not.
     #[n(5)]
     pub outcome: String,
+    /// The key that `what` ends with, for those who can say it in the words of a table.
+    #[n(6)]
+    pub key: Option<Key>,
 }
 
 fn span() -> Span {
@@ -45,64 +47,70 @@ fn refusals_key() -> Key {
     Key([&[keyspace::SYSTEM], b"refusals".as_slice()].concat())
 }
 
-impl Db {
-    /// Writes a decision down.
-    ///
-    /// # Errors
-    /// When its range does not answer.
-    pub async fn note_decision(&self, decision: &Decision) -> Result<(), Error> {
-        let number = self.env().random();
-        let key = [span().start.0.as_slice(), &decision.at.0.to_be_bytes(), &number.to_be_bytes()].concat();
-        let mut txn = self.begin(BeginOptions::default()).await?;
-        txn.put(Key(key), codec::encode(decision))?;
-        txn.commit().await.map(drop)
-    }
+/// Writes a decision down.
+///
+/// # Errors
+/// When its range does not answer.
+pub async fn note(kv: &dyn Kv, decision: &Decision) -> Result<(), Error> {
+    let key = [span().start.0.as_slice(), &decision.at.0.to_be_bytes(), &kv.random().to_be_bytes()].concat();
+    let mut txn = kv.begin(BeginOptions::default()).await?;
+    txn.put(Key(key), codec::encode(decision))?;
+    txn.commit().await.map(drop)
+}
 
-    /// The decisions that are kept, the newest first; at most so many.
-    ///
-    /// # Errors
-    /// When their range does not answer.
-    pub async fn decisions(&self, max: usize) -> Result<Vec<Decision>, Error> {
-        let mut txn = self.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
-        let options = ScanOptions { rows_max: max, reverse: true, ..ScanOptions::default() };
-        let page = txn.scan(&span(), options).await?;
-        let decode = |bytes: &[u8]| codec::decode("a decision", bytes).map_err(|e| Error::Corrupt(e.to_string()));
-        page.rows.iter().map(|(_, bytes)| decode(bytes)).collect()
-    }
-
-    /// Deletes the decisions that are too many.
-    ///
-    /// # Errors
-    /// When their range does not answer.
-    pub async fn trim_decisions(&self) -> Result<(), Error> {
-        let mut txn = self.begin(BeginOptions::default()).await?;
-        let page = txn.scan(&span(), ScanOptions { rows_max: KEPT + SLACK + 1, ..ScanOptions::default() }).await?;
-        if page.rows.len() > KEPT + SLACK {
-            for (key, _) in page.rows.into_iter().take(SLACK) {
-                txn.delete(key)?;
-            }
+/// The decisions that are kept, the newest first; at most so many.
+///
+/// # Errors
+/// When their range does not answer.
+pub async fn latest(kv: &dyn Kv, max: usize) -> Result<Vec<Decision>, Error> {
+    let mut txn = kv.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
+    let mut rest = Some(span());
+    let mut found = Vec::new();
+    while let Some(span) = rest.filter(|_| found.len() < max) {
+        let options = ScanOptions { rows_max: max - found.len(), reverse: true, ..ScanOptions::default() };
+        let page = txn.scan(&span, options).await?;
+        for (_, bytes) in &page.rows {
+            found.push(codec::decode("a decision", bytes).map_err(|e| Error::Corrupt(e.to_string()))?);
         }
-        txn.commit().await.map(drop)
+        rest = page.resume;
     }
+    txn.reveal().await?;
+    Ok(found)
+}
 
-    /// Replaces what stands in the driver's way.
-    ///
-    /// # Errors
-    /// When its range does not answer.
-    pub async fn note_refusals(&self, refusals: &[String]) -> Result<(), Error> {
-        let mut txn = self.begin(BeginOptions::default()).await?;
-        txn.put(refusals_key(), codec::encode(&refusals.to_vec()))?;
-        txn.commit().await.map(drop)
+/// Deletes the decisions that are too many.
+///
+/// # Errors
+/// When their range does not answer.
+pub async fn trim(kv: &dyn Kv) -> Result<(), Error> {
+    let mut txn = kv.begin(BeginOptions::default()).await?;
+    let page = txn.scan(&span(), ScanOptions { rows_max: KEPT + SLACK + 1, ..ScanOptions::default() }).await?;
+    if page.rows.len() > KEPT + SLACK {
+        for (key, _) in page.rows.into_iter().take(SLACK) {
+            txn.delete(key)?;
+        }
     }
+    txn.commit().await.map(drop)
+}
 
-    /// What stands in the driver's way.
-    ///
-    /// # Errors
-    /// When its range does not answer.
-    pub async fn refusals(&self) -> Result<Vec<String>, Error> {
-        let mut txn = self.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
-        let found = txn.get(&[refusals_key()], super::api::Lock::None).await?.pop().flatten();
-        let found = found.map(|bytes| codec::decode("refusals", &bytes)).transpose();
-        Ok(found.map_err(|e| Error::Corrupt(e.to_string()))?.unwrap_or_default())
-    }
+/// Replaces what stands in the driver's way.
+///
+/// # Errors
+/// When its range does not answer.
+pub async fn note_refusals(kv: &dyn Kv, refusals: &[String]) -> Result<(), Error> {
+    let mut txn = kv.begin(BeginOptions::default()).await?;
+    txn.put(refusals_key(), codec::encode(&refusals.to_vec()))?;
+    txn.commit().await.map(drop)
+}
+
+/// What stands in the driver's way.
+///
+/// # Errors
+/// When its range does not answer.
+pub async fn refusals(kv: &dyn Kv) -> Result<Vec<String>, Error> {
+    let mut txn = kv.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
+    let found = txn.get(&[refusals_key()], Lock::None).await?.pop().flatten();
+    txn.reveal().await?;
+    let found = found.map(|bytes| codec::decode("refusals", &bytes)).transpose();
+    Ok(found.map_err(|e| Error::Corrupt(e.to_string()))?.unwrap_or_default())
 }

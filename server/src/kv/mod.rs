@@ -4,7 +4,8 @@
 //! the pure [`txn::coordinator`], [`settle`] removes what dead or slow transactions left in the way,
 //! [`recover`] decides what their coordinators left open, and [`router`] finds the
 //! range and leader for every request. [`meta`] keeps the range descriptors, [`members`] changes who holds replicas, and [`registry`] keeps who the
-//! nodes are. [`idempotency`] lets applications run whole transactions again.
+//! nodes are. [`reports`], [`survey`] and [`decisions`] tell how ranges stand and what was done about them, [`wishes`] what is
+//! wanted of them. [`idempotency`] lets applications run whole transactions again.
 
 pub mod api;
 pub mod error;
@@ -19,14 +20,16 @@ pub mod members;
 pub mod registry;
 pub mod reports;
 pub mod decisions;
+pub mod wishes;
+pub mod survey;
 pub mod spans;
 pub mod router;
 pub mod stats;
 pub mod idempotency;
 
 pub use api::{
-    BeginOptions, ClockInfo, CommitTimings, Committed, Isolation, Kv, Lock, NodeChange, NodeInfo, RangeInfo,
-    ScanOptions, ScanPage, Transaction,
+    BeginOptions, ClockInfo, CommitTimings, Committed, Isolation, Kv, Lock, NodeChange, NodeHoldings, NodeInfo,
+    RangeInfo, RangeSurvey, ScanOptions, ScanPage, Transaction,
 };
 pub use db::{Db, DbConfig};
 pub use error::{Conflict, Error, RetryReason};

@@ -10,6 +10,11 @@ use proto::range::RangeStatus;
 use proto::report::StoreReport;
 use proto::{NodeId, RangeId};
 
+use super::api::NodeHoldings;
+
+/// What was reported so long ago is not told any more.
+const STALE_AFTER: Duration = Duration::from_secs(60);
+
 /// What one node said.
 #[derive(Clone, Debug, Default)]
 pub struct Reported {
@@ -32,6 +37,14 @@ pub struct Reports {
 }
 
 impl Reports {
+    /// What a node holds, if it has lately said so.
+    pub fn holdings(&self, node: NodeId, now: Duration) -> Option<NodeHoldings> {
+        let reported = self.nodes.get(&node).filter(|reported| now.saturating_sub(reported.heard) < STALE_AFTER)?;
+        let leads = self.ranges.values().filter(|status| status.leader == node).count();
+        let (replicas, bytes) = (reported.replicas, reported.bytes_used);
+        Some(NodeHoldings { replicas, leads: leads as u64, bytes })
+    }
+
     /// Takes in a report.
     pub fn hear(&mut self, now: Duration, from: NodeId, report: StoreReport) {
         let node = self.nodes.entry(from).or_default();

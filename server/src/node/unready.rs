@@ -10,7 +10,9 @@ use proto::{Key, NodeId, Span, Timestamp};
 
 use super::server::Shared;
 use crate::io::clock::wall;
-use crate::kv::{BeginOptions, ClockInfo, Conflict, Db, Error, Kv, NodeChange, NodeInfo, RangeInfo, Transaction};
+use crate::kv::{
+    BeginOptions, ClockInfo, Conflict, Db, Error, Kv, NodeChange, NodeInfo, RangeInfo, RangeSurvey, Transaction,
+};
 
 /// A key-value layer without a cluster, for as long as the node is part of none.
 pub(super) struct Unready(pub Arc<Shared>);
@@ -45,6 +47,10 @@ impl Kv for Unready {
 
     async fn ranges(&self, span: &Span) -> Result<Vec<RangeInfo>, Error> {
         self.ready()?.ranges(span).await
+    }
+
+    async fn survey(&self, span: &Span) -> Result<Vec<RangeSurvey>, Error> {
+        self.ready()?.survey(span).await
     }
 
     async fn split(&self, key: &Key) -> Result<(), Error> {

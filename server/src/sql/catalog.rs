@@ -9,7 +9,8 @@
 //! 03 04 id             a dropped table whose rows may still have to be deleted
 //! ```
 //!
-//! `CREATE` and `DROP` are ordinary transactions on these keys. Reading them for each statement would cost two round
+//! `CREATE`, `ALTER` and `DROP` are ordinary transactions on these keys. Where the rows of a table are to stand is written a second time, as a
+//! [wish](crate::kv::wishes) for its span, which the placement driver reads. Reading them for each statement would cost two round
 //! trips, so each node caches descriptors under a *lease*: a descriptor may be used until
 //! [`Limits::catalog_lease`] after a moment before it was read, by the node's own monotonic clock. That a name does
 //! not exist is never cached, so a new table is seen at once. A dropped one is used by other nodes for at most
@@ -29,12 +30,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use proto::{Key, Span, codec, keyspace};
+use proto::{Key, PlacementRules, Span, codec, keyspace};
 
 use super::encoding::key as key_encoding;
 use super::error::{Error, Result, state};
 use super::limits::Limits;
 use super::schema::{Table, TableDescriptor, split_row_key, table_prefix};
+use crate::kv::wishes::{self, Wish};
 use crate::kv::{BeginOptions, Kv, Lock, ScanOptions, Transaction, idempotency};
 
 const BY_NAME: u8 = 1;
@@ -272,8 +274,32 @@ pub async fn create(txn: &mut dyn Transaction, mut descriptor: TableDescriptor) 
     let table = Table::new(descriptor)?;
     txn.put(counter, (table.id() + 1).to_be_bytes().to_vec())?;
     txn.put(name_key, table.id().to_be_bytes().to_vec())?;
-    txn.put(id_key(BY_ID, table.id()), codec::encode(table.descriptor()))?;
+    write(txn, &table)?;
     Ok(Arc::new(table))
+}
+
+/// Writes a table's descriptor, and its wish where it has one.
+fn write(txn: &mut dyn Transaction, table: &Table) -> Result<()> {
+    txn.put(id_key(BY_ID, table.id()), codec::encode(table.descriptor()))?;
+    if let Some(rules) = table.descriptor().placement.clone() {
+        let owner = format!("table \"{}\"", table.name());
+        wishes::put(txn, &Wish { span: table.span(), rules, owner })?;
+    }
+    Ok(())
+}
+
+/// Changes where a table's rows are to stand. Nodes go on with the definition that they have cached, for nothing else of it changes.
+///
+/// # Errors
+/// Those of the key-value layer.
+pub fn place(txn: &mut dyn Transaction, table: &Table, rules: Option<PlacementRules>) -> Result<Arc<Table>> {
+    let unset = rules.is_none() && table.descriptor().placement.is_some();
+    let placed = Table::new(TableDescriptor { placement: rules, ..table.descriptor().clone() })?;
+    write(txn, &placed)?;
+    if unset {
+        wishes::remove(txn, &table.span())?;
+    }
+    Ok(Arc::new(placed))
 }
 
 /// Removes a table's descriptor; its rows are for [`Catalog::finish_drop`].
@@ -284,5 +310,8 @@ pub fn drop_table(txn: &mut dyn Transaction, table: &Table) -> Result<()> {
     txn.delete(catalog_key(BY_NAME, table.name().as_bytes()))?;
     txn.delete(id_key(BY_ID, table.id()))?;
     txn.put(id_key(DROPPED, table.id()), Vec::new())?;
+    if table.descriptor().placement.is_some() {
+        wishes::remove(txn, &table.span())?;
+    }
     Ok(())
 }

@@ -14,6 +14,7 @@
 //! * [`plan`] turns syntax into a small tree of operators over points and bounded scans.
 //! * [`expr`] binds, folds and evaluates expressions, with PostgreSQL's types and arithmetic.
 //! * [`exec`] runs plans, batch by batch, within limits.
+//! * [`system`] lists the tables that the cluster tells of itself.
 //! * [`catalog`] knows the tables, and [`encoding`] how their rows become keys and values.
 //! * [`variables`] holds a session's settings, [`limits`] every limit by name, [`error`] what clients are told.
 //!
@@ -33,6 +34,7 @@ pub mod types;
 pub mod exec;
 pub mod catalog;
 pub mod schema;
+pub mod system;
 pub mod encoding;
 pub mod variables;
 pub mod limits;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use minicbor::{Decode, Encode};
-use proto::{DataType, Datum, Key, Span, keyspace};
+use proto::{DataType, Datum, Key, PlacementRules, Span, keyspace};
 
 use super::error::{Error, Result, state};
 
@@ -35,7 +35,7 @@ pub struct TableDescriptor {
     pub id: u64,
     #[n(1)]
     pub name: String,
-    /// Raised by every change of the descriptor.
+    /// Raised by every change of the descriptor that rows or plans depend on. Placement is none: no statement has to notice it.
     #[n(2)]
     pub version: u64,
     #[n(3)]
@@ -46,6 +46,9 @@ pub struct TableDescriptor {
     /// The name of the primary key constraint.
     #[n(5)]
     pub primary_key_name: String,
+    /// Where its rows are to stand; nothing if that is left to the cluster.
+    #[n(6)]
+    pub placement: Option<PlacementRules>,
 }
 
 /// A descriptor in use, with what follows from it.
@@ -175,4 +178,47 @@ pub fn split_row_key(key: &Key) -> Option<(u64, &[u8])> {
     let rest = key.as_bytes().strip_prefix(&[keyspace::TABLES])?;
     let (id, primary_key) = rest.split_first_chunk::<8>()?;
     Some((u64::from_be_bytes(*id), primary_key))
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::codec;
+
+    use super::*;
+
+    /// As descriptors were before tables could have wishes.
+    #[derive(Encode, Decode)]
+    struct Without {
+        #[n(0)]
+        id: u64,
+        #[n(1)]
+        name: String,
+        #[n(2)]
+        version: u64,
+        #[n(3)]
+        columns: Vec<Column>,
+        #[n(4)]
+        primary_key: Vec<u32>,
+        #[n(5)]
+        primary_key_name: String,
+    }
+
+    #[test]
+    fn a_descriptor_from_before_wishes_is_read_and_one_without_is_written_as_then() {
+        let old = Without {
+            id: 100,
+            name: "t".into(),
+            version: 1,
+            columns: Vec::new(),
+            primary_key: vec![1],
+            primary_key_name: "t_pkey".into(),
+        };
+        let bytes = codec::encode(&old);
+        let read: TableDescriptor = codec::decode("a table descriptor", &bytes).unwrap();
+        assert_eq!((read.id, &read.placement), (100, &None));
+        assert_eq!(codec::encode(&read), bytes);
+        let placed = TableDescriptor { placement: "replicas = 5".parse().ok(), ..read };
+        let read: Without = codec::decode("a table descriptor", &codec::encode(&placed)).unwrap();
+        assert_eq!(read.primary_key_name, "t_pkey");
+    }
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use proto::range::RangeStatus;
 use proto::transaction::{TxnAddress, TxnOutcome};
 use proto::{
     Epoch, Key, NodeDescriptor, NodeId, NodeState, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, Span,
@@ -18,7 +19,7 @@ use proto::{Locality, Timestamp, TxnId, Value};
 
 use crate::kv::{
     BeginOptions, ClockInfo, CommitTimings, Committed, Conflict, Error, Isolation, Kv, Lock, NodeInfo, RangeInfo,
-    RetryReason, ScanOptions, ScanPage, Transaction,
+    RangeSurvey, RetryReason, ScanOptions, ScanPage, Transaction,
 };
 
 /// 2024-01-01 00:00:00 UTC, when every test begins.
@@ -48,6 +49,9 @@ struct Shared {
     committed: BTreeMap<TxnId, Timestamp>,
     /// Calls of the layer, for tests of what a plan costs.
     operations: Vec<&'static str>,
+    /// What leaders have to say of their ranges, and the ranges that have none.
+    notes: BTreeMap<RangeId, String>,
+    unled: BTreeSet<RangeId>,
 }
 
 struct Version {
@@ -91,6 +95,15 @@ impl MemoryKv {
     /// The operations since the last call: `get 2`, `scan`, `commit`.
     pub fn take_operations(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.shared().operations)
+    }
+
+    /// Lets a range's leader say something, or be gone.
+    pub fn leader_says(&self, range: RangeId, note: Option<String>) {
+        let mut shared = self.shared();
+        match note {
+            Some(note) => drop(shared.notes.insert(range, note)),
+            None => drop(shared.unled.insert(range)),
+        }
     }
 
     /// Lets time pass.
@@ -148,6 +161,30 @@ impl Kv for MemoryKv {
         Ok(bounds.windows(2).enumerate().map(info).filter(|r| r.descriptor.span().overlaps(span)).collect())
     }
 
+    async fn survey(&self, span: &Span) -> Result<Vec<RangeSurvey>, Error> {
+        let ranges = self.ranges(span).await?;
+        let shared = self.shared();
+        let survey = |range: RangeInfo| {
+            let descriptor = range.descriptor;
+            let versions = shared.versions.range(descriptor.start.clone()..descriptor.end.clone());
+            let size = |v: &Version| v.value.as_ref().map_or(0, Vec::len);
+            let bytes: usize =
+                versions.map(|(key, all)| all.iter().map(|v| key.0.len() + size(v)).sum::<usize>()).sum();
+            let status = RangeStatus {
+                descriptor: descriptor.clone(),
+                replicas: Vec::new(),
+                last_index: 0,
+                leader: NodeId(1),
+                bytes: bytes as u64,
+                load: 0,
+                note: shared.notes.get(&descriptor.id).cloned(),
+            };
+            let led = !shared.unled.contains(&descriptor.id);
+            RangeSurvey { descriptor, status: led.then_some(status) }
+        };
+        Ok(ranges.into_iter().map(survey).collect())
+    }
+
     async fn split(&self, key: &Key) -> Result<(), Error> {
         self.shared().splits.insert(key.clone());
         Ok(())
@@ -161,7 +198,7 @@ impl Kv for MemoryKv {
         let address = "127.0.0.1:7001".to_string();
         let descriptor =
             NodeDescriptor { id: NodeId(1), address, boot_id: "test".to_string(), locality: Locality::default() };
-        vec![NodeInfo { descriptor, live: true, state: NodeState::Active }]
+        vec![NodeInfo { descriptor, live: true, state: NodeState::Active, holdings: None }]
     }
 
     fn clock(&self) -> ClockInfo {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use proto::transaction::{TxnAddress, TxnOutcome};
 use proto::{ClusterId, Key, NodeId, Span, Timestamp};
 use server::grpc::{AdminBackend, GrpcApi, HandleLimits, InitError, NodeStatus};
-use server::kv::{BeginOptions, ClockInfo, Conflict, Error, Kv, NodeInfo, RangeInfo, Transaction};
+use server::kv::{BeginOptions, ClockInfo, Conflict, Error, Kv, NodeInfo, RangeInfo, RangeSurvey, Transaction};
 use server::pgwire::PgServer;
 use server::sql::testing::MemoryKv;
 use server::sql::{Limits, Sql};
@@ -97,6 +97,10 @@ impl Kv for RealTime {
 
     async fn ranges(&self, span: &Span) -> Result<Vec<RangeInfo>, Error> {
         self.memory.ranges(span).await
+    }
+
+    async fn survey(&self, span: &Span) -> Result<Vec<RangeSurvey>, Error> {
+        self.memory.survey(span).await
     }
 
     async fn split(&self, key: &Key) -> Result<(), Error> {

@@ -50,7 +50,7 @@ impl Process {
     pub fn start_with(store: &Path, listen: &str, join: &[String], flags: &[&str]) -> Process {
         let mut child = meridian()
             .args(["start", "--store", store.to_str().unwrap(), "--listen", listen, "--join", &join.join(",")])
-            .args(["--locality", "region=eu,zone=b"])
+            .args(if flags.contains(&"--locality") { &[][..] } else { &["--locality", "region=eu,zone=b"] })
             .args(flags)
             .stdout(Stdio::piped())
             .spawn()
@@ -115,9 +115,15 @@ impl Cluster {
 
     /// Starts one more node, which joins.
     pub fn add_node(&mut self) {
+        self.add_node_with(&[]);
+    }
+
+    /// The same, with flags of its own.
+    pub fn add_node_with(&mut self, flags: &[&'static str]) {
+        let flags = [&self.flags, flags].concat();
         let number = self.addresses.len();
         let address = free_addresses(1).remove(0);
-        let node = Process::start_with(&self.store(number), &address, &self.addresses, &self.flags);
+        let node = Process::start_with(&self.store(number), &address, &self.addresses, &flags);
         self.addresses.push(address);
         self.nodes.push(node);
     }

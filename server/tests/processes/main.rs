@@ -3,6 +3,7 @@
 mod cluster;
 mod membership;
 mod placement;
+mod wishes;
 
 use std::io::Read;
 use std::time::Duration;

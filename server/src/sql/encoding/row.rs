@@ -130,6 +130,7 @@ mod tests {
             columns,
             primary_key: vec![2, 1],
             primary_key_name: "t_pkey".to_string(),
+            placement: None,
         })
         .unwrap()
     }

@@ -8,6 +8,8 @@ use super::super::catalog;
 use super::super::encoding::key;
 use super::super::error::{Error, Result, state};
 use super::super::expr::{EvalContext, Expr};
+use super::super::plan::PlacementChanges;
+use super::super::plan::statement::undefined_table;
 use super::super::schema::{Table, TableDescriptor};
 use crate::kv::{Kv, Transaction};
 
@@ -41,6 +43,16 @@ pub async fn drop_one(txn: &mut dyn Transaction, name: &str, if_exists: bool) ->
     }
 }
 
+/// Changes where a table's rows are to stand, from what is wished now.
+///
+/// # Errors
+/// `42P01` if it has been dropped; `22023` for wishes that contradict each other.
+pub async fn place(txn: &mut dyn Transaction, table: &Table, changes: &PlacementChanges) -> Result<Arc<Table>> {
+    let now = catalog::read(txn, table.name()).await?.ok_or_else(|| undefined_table(table.name()))?;
+    let rules = changes.apply(now.descriptor().placement.as_ref())?;
+    catalog::place(txn, &now, rules)
+}
+
 /// Splits ranges at the given prefixes of the primary key.
 ///
 /// # Errors
@@ -48,17 +60,25 @@ pub async fn drop_one(txn: &mut dyn Transaction, name: &str, if_exists: bool) ->
 pub async fn split(kv: &dyn Kv, table: &Table, rows: &[Vec<Expr>], eval: &EvalContext<'_>) -> Result<()> {
     let mut keys = Vec::with_capacity(rows.len());
     for row in rows {
-        let mut bytes = table.prefix().0;
-        for expr in row {
-            match expr.eval(&[], eval)? {
-                Datum::Null => return Err(Error::new("22004", "a range cannot be split at NULL")),
-                datum => key::encode(&datum, &mut bytes),
-            }
-        }
-        keys.push(Key(bytes));
+        keys.push(key_of(table, row, eval)?);
     }
     for key in &keys {
         kv.split(key).await?;
     }
     Ok(())
+}
+
+/// The key of the row with these first values of its primary key.
+///
+/// # Errors
+/// `22004` for NULL.
+pub fn key_of(table: &Table, row: &[Expr], eval: &EvalContext<'_>) -> Result<Key> {
+    let mut bytes = table.prefix().0;
+    for expr in row {
+        match expr.eval(&[], eval)? {
+            Datum::Null => return Err(Error::new("22004", "no row has a primary key with NULL")),
+            datum => key::encode(&datum, &mut bytes),
+        }
+    }
+    Ok(Key(bytes))
 }

@@ -7,9 +7,11 @@
 
 pub mod aggregate;
 pub mod ddl;
+pub mod place;
 pub mod scan;
 pub mod show;
 pub mod sort;
+pub mod system;
 pub mod write;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -69,7 +71,7 @@ pub(super) enum Own {
 impl State {
     pub fn new(node: &Node) -> State {
         let input = match node {
-            Node::Values(_) | Node::Points { .. } | Node::Scan { .. } => None,
+            Node::Values(_) | Node::Points { .. } | Node::Scan { .. } | Node::System(_) => None,
             Node::Filter { input, .. }
             | Node::Lock { input, .. }
             | Node::Project { input, .. }
@@ -101,6 +103,12 @@ pub fn pull<'a, 'b: 'a>(
                 scan::points(table, keys, *lock, *reverse, cx).await
             }
             (Node::Scan { table, bounds, reverse }, _) => scan::page(table, bounds, *reverse, own, cx, goal).await,
+            (Node::System(table), _) => {
+                if !matches!(own, Own::Ready(_)) {
+                    *own = Own::Ready(system::scan(*table, cx).await?.into());
+                }
+                Ok(next_ready(own, goal))
+            }
             (Node::Filter { input, predicate }, Some(below)) => filter(input, predicate, own, below, cx, goal).await,
             (Node::Lock { input, table, predicate }, Some(below)) => {
                 let ready = take_ready(own);

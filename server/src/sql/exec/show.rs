@@ -1,32 +1,51 @@
 //! What `SHOW` shows.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use proto::transaction::{TxnAddress, TxnOutcome};
-use proto::{Datum, Key, Span, Timestamp, keyspace};
+use proto::{Datum, Span, Timestamp};
 
 use super::super::catalog;
-use super::super::encoding::key as key_encoding;
 use super::super::error::{Result, conflict_sentence};
-use super::super::expr::show::literal;
+use super::super::expr::EvalContext;
 use super::super::plan::Show;
-use super::super::schema::{Table, split_row_key};
+use super::super::schema::Table;
 use super::super::variables::SessionInfo;
-use super::Row;
+use super::place::place;
+use super::system::{number, text};
+use super::{Row, ddl, system};
 use crate::kv::{Conflict, Kv, Transaction};
 
 /// The rows of a `SHOW`.
 ///
 /// # Errors
 /// Those of the key-value layer.
-pub async fn run(show: &Show, kv: &dyn Kv, txn: &mut dyn Transaction, session: &SessionInfo) -> Result<Vec<Row>> {
+pub async fn run(
+    show: &Show,
+    kv: &dyn Kv,
+    txn: &mut dyn Transaction,
+    session: &SessionInfo,
+    eval: &EvalContext<'_>,
+) -> Result<Vec<Row>> {
     Ok(match show {
         Show::Variable(name) => vec![vec![text(session.variables.get(name)?)]],
         Show::AllVariables => {
             session.variables.all().into_iter().map(|(name, value)| vec![text(name), text(value)]).collect()
         }
-        Show::Ranges(table) => ranges(table.as_deref(), kv, txn).await?,
+        Show::Ranges(table) => {
+            let span = table.as_ref().map_or_else(Span::all, |table| table.span());
+            system::ranges(&span, kv, &catalog::list(txn).await?).await?
+        }
+        Show::RangeOfRow(table, row) => {
+            let key = ddl::key_of(table, row, eval)?;
+            system::ranges(&Span::point(&key), kv, &catalog::list(txn).await?).await?
+        }
+        Show::Placement(table) => placement(table.as_deref(), txn).await?,
+        Show::Jobs(limit) => {
+            let max = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+            system::decisions(max, kv, &catalog::list(txn).await?).await?
+        }
+        Show::Refusals => system::refusals(kv).await?,
         Show::Columns(table) => columns(table),
         Show::Clock | Show::Nodes => of_node(show, kv).unwrap_or_default(),
         Show::Retries => retries(kv, &catalog::list(txn).await?),
@@ -38,12 +57,18 @@ pub async fn run(show: &Show, kv: &dyn Kv, txn: &mut dyn Transaction, session: &
     })
 }
 
-fn text(value: impl Into<String>) -> Datum {
-    Datum::Text(value.into())
-}
-
-fn number(value: u64) -> Datum {
-    Datum::Int8(i64::try_from(value).unwrap_or(i64::MAX))
+/// What is wished for one table, or for all for which something is.
+async fn placement(table: Option<&Table>, txn: &mut dyn Transaction) -> Result<Vec<Row>> {
+    let tables = match table {
+        // As it is now, and not as this node remembers it.
+        Some(table) => catalog::read(txn, table.name()).await?.into_iter().collect(),
+        None => catalog::list(txn).await?,
+    };
+    let row = |t: &Arc<Table>| match &t.descriptor().placement {
+        Some(rules) => Some(vec![text(t.name()), text(rules.to_string())]),
+        None => table.map(|_| vec![text(t.name()), Datum::Null]),
+    };
+    Ok(tables.iter().filter_map(row).collect())
 }
 
 async fn outcome(address: &TxnAddress, kv: &dyn Kv) -> Result<Row> {
@@ -79,7 +104,7 @@ fn columns(table: &Table) -> Vec<Row> {
 pub fn of_node(show: &Show, kv: &dyn Kv) -> Option<Vec<Row>> {
     match show {
         Show::Clock => Some(vec![clock(kv)]),
-        Show::Nodes => Some(nodes(kv)),
+        Show::Nodes => Some(system::nodes(kv)),
         _ => None,
     }
 }
@@ -100,7 +125,7 @@ fn clock(kv: &dyn Kv) -> Row {
 /// One conflict a row, the newest first.
 fn retries(kv: &dyn Kv, tables: &[Arc<Table>]) -> Vec<Row> {
     let row = |(time, conflict): (Timestamp, Conflict)| {
-        let place = conflict.key.as_ref().map(|key| bound(key, tables));
+        let place = conflict.key.as_ref().map(|key| place(key, tables));
         vec![
             i64::try_from(time.micros()).map_or(Datum::Null, Datum::TimestampTz),
             text(conflict.reason.name()),
@@ -113,70 +138,4 @@ fn retries(kv: &dyn Kv, tables: &[Arc<Table>]) -> Vec<Row> {
         ]
     };
     kv.recent_conflicts().into_iter().map(row).collect()
-}
-
-fn nodes(kv: &dyn Kv) -> Vec<Row> {
-    let row = |node: crate::kv::NodeInfo| {
-        let (id, address, locality) = (node.descriptor.id, node.descriptor.address, node.descriptor.locality);
-        let state = text(node.state.name());
-        vec![number(id.0), text(address), text(locality.to_string()), state, Datum::Bool(node.live)]
-    };
-    kv.nodes().into_iter().map(row).collect()
-}
-
-async fn ranges(table: Option<&Table>, kv: &dyn Kv, txn: &mut dyn Transaction) -> Result<Vec<Row>> {
-    let tables = catalog::list(txn).await?;
-    let span = table.map_or_else(Span::all, Table::span);
-    let ranges = kv.ranges(&span).await?;
-    let row = |range: crate::kv::RangeInfo| {
-        let replicas: Vec<String> = range.descriptor.replicas.iter().map(|r| r.node.0.to_string()).collect();
-        vec![
-            number(range.descriptor.id.0),
-            text(bound(&range.descriptor.start, &tables)),
-            text(bound(&range.descriptor.end, &tables)),
-            range.leader.map_or(Datum::Null, |n| number(n.0)),
-            text(replicas.join(",")),
-            number(range.descriptor.epoch.0),
-        ]
-    };
-    Ok(ranges.into_iter().map(row).collect())
-}
-
-/// A key in SQL terms: `accounts (5)`, or the part of the key space that it lies in.
-fn bound(key: &Key, tables: &[Arc<Table>]) -> String {
-    if *key == Key::MIN {
-        return "<start>".to_string();
-    }
-    if *key >= Key::max() {
-        return "<end>".to_string();
-    }
-    if let Some((id, primary_key)) = split_row_key(key) {
-        let Some(table) = tables.iter().find(|t| t.id() == id) else { return format!("<table {id}>") };
-        if primary_key.is_empty() {
-            return table.name().to_string();
-        }
-        if let Ok(datums) = key_encoding::decode_prefix(table.key_types(), primary_key) {
-            let values: Vec<String> = datums.iter().map(literal).collect();
-            return format!("{} ({})", table.name(), values.join(", "));
-        }
-        return format!("{} at {key}", table.name());
-    }
-    part_of_key_space(key)
-}
-
-fn part_of_key_space(key: &Key) -> String {
-    let (name, rest) = match key.as_bytes() {
-        [keyspace::META, rest @ ..] => ("meta", rest),
-        [keyspace::SYSTEM, rest @ ..] => ("system", rest),
-        [keyspace::CATALOG, rest @ ..] => ("catalog", rest),
-        [keyspace::TABLES, rest @ ..] => ("tables", rest),
-        [keyspace::APPLICATION, rest @ ..] => ("application", rest),
-        [keyspace::IDEMPOTENCY, rest @ ..] => ("idempotency keys", rest),
-        rest => ("unassigned", rest),
-    };
-    let mut out = format!("<{name}>");
-    if !rest.is_empty() {
-        let _ = write!(out, " {}", Key(rest.to_vec()));
-    }
-    out
 }

@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! ALTER TABLE t SPLIT AT VALUES (k, ...), ...
-//! SHOW RANGES [FROM TABLE t]      SHOW CLOCK      SHOW NODES      SHOW DATABASES
+//! ALTER TABLE t SET (option = value, ...)         ALTER TABLE t RESET (option, ...)
+//! SHOW RANGES [FROM TABLE t]      SHOW RANGE FROM TABLE t FOR ROW (k, ...)
+//! SHOW PLACEMENT [FOR TABLE t]    SHOW JOBS [LIMIT n]             SHOW REFUSALS
+//! SHOW CLOCK                      SHOW NODES                      SHOW DATABASES
 //! SHOW TABLES                     SHOW COLUMNS FROM t             DESCRIBE t
 //! SHOW TRANSACTION ID             SHOW TRANSACTION 'id'           SHOW RETRIES
 //! ABORT [WORK | TRANSACTION]
@@ -20,9 +23,27 @@ pub enum Extension {
         table: ast::ObjectName,
         rows: Vec<Vec<ast::Expr>>,
     },
+    /// Sets options of a table, or gives them up where there is no value.
+    SetOptions {
+        table: ast::ObjectName,
+        options: Vec<(ast::Ident, Option<ast::Expr>)>,
+    },
     ShowRanges {
         table: Option<ast::ObjectName>,
     },
+    /// The range that a row lies in, by its primary key.
+    ShowRange {
+        table: ast::ObjectName,
+        row: Vec<ast::Expr>,
+    },
+    ShowPlacement {
+        table: Option<ast::ObjectName>,
+    },
+    /// The latest decisions about ranges; all that are kept, or so many.
+    ShowJobs {
+        limit: Option<u64>,
+    },
+    ShowRefusals,
     ShowClock,
     ShowRetries,
     ShowNodes,
@@ -70,7 +91,7 @@ pub fn parse(parser: &mut Parser<'_>) -> Result<Option<Extension>, ParserError> 
         return Ok(Some(Extension::ShowColumns { table: parser.parse_object_name(false)? }));
     }
     if is_word(parser, 0, "ALTER") && is_word(parser, 1, "TABLE") {
-        return split_at(parser);
+        return alter_table(parser);
     }
     Ok(None)
 }
@@ -79,6 +100,20 @@ fn show(parser: &mut Parser<'_>) -> Result<Option<Extension>, ParserError> {
     Ok(Some(if words(parser, &["SHOW", "RANGES"]) {
         let table = if words(parser, &["FROM", "TABLE"]) { Some(parser.parse_object_name(false)?) } else { None };
         Extension::ShowRanges { table }
+    } else if words(parser, &["SHOW", "RANGE", "FROM", "TABLE"]) {
+        let table = parser.parse_object_name(false)?;
+        if !words(parser, &["FOR", "ROW"]) {
+            return parser.expected("FOR ROW", parser.peek_token());
+        }
+        Extension::ShowRange { table, row: row(parser)? }
+    } else if words(parser, &["SHOW", "PLACEMENT"]) {
+        let of_table = words(parser, &["FOR", "TABLE"]) || words(parser, &["FROM", "TABLE"]);
+        Extension::ShowPlacement { table: of_table.then(|| parser.parse_object_name(false)).transpose()? }
+    } else if words(parser, &["SHOW", "JOBS"]) {
+        let limited = words(parser, &["LIMIT"]);
+        Extension::ShowJobs { limit: limited.then(|| parser.parse_literal_uint()).transpose()? }
+    } else if words(parser, &["SHOW", "REFUSALS"]) {
+        Extension::ShowRefusals
     } else if words(parser, &["SHOW", "CLOCK"]) {
         Extension::ShowClock
     } else if words(parser, &["SHOW", "RETRIES"]) {
@@ -104,26 +139,51 @@ fn show(parser: &mut Parser<'_>) -> Result<Option<Extension>, ParserError> {
     }))
 }
 
-/// `ALTER TABLE name SPLIT AT ...`; other statements that begin with `ALTER TABLE` are left alone.
-fn split_at(parser: &mut Parser<'_>) -> Result<Option<Extension>, ParserError> {
+/// `ALTER TABLE name` and what we add to it; other statements that begin so are left alone.
+fn alter_table(parser: &mut Parser<'_>) -> Result<Option<Extension>, ParserError> {
     let mut ahead = 3;
     while parser.peek_nth_token_ref(ahead).token == Token::Period {
         ahead += 2;
     }
-    if !(is_word(parser, ahead, "SPLIT") && is_word(parser, ahead + 1, "AT")) {
+    let parenthesis = parser.peek_nth_token_ref(ahead + 1).token == Token::LParen;
+    let splits = is_word(parser, ahead, "SPLIT") && is_word(parser, ahead + 1, "AT");
+    let sets = is_word(parser, ahead, "SET") && parenthesis;
+    let resets = is_word(parser, ahead, "RESET") && parenthesis;
+    if !(splits || sets || resets) {
         return Ok(None);
     }
     let _ = words(parser, &["ALTER", "TABLE"]);
     let table = parser.parse_object_name(false)?;
+    if splits {
+        return split_at(parser, table).map(Some);
+    }
+    let _ = words(parser, &["SET"]) || words(parser, &["RESET"]);
+    parser.expect_token(&Token::LParen)?;
+    let options = parser.parse_comma_separated(|p| {
+        let name = p.parse_identifier()?;
+        if sets {
+            p.expect_token(&Token::Eq)?;
+            return Ok((name, Some(p.parse_expr()?)));
+        }
+        Ok((name, None))
+    })?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(Some(Extension::SetOptions { table, options }))
+}
+
+fn split_at(parser: &mut Parser<'_>, table: ast::ObjectName) -> Result<Extension, ParserError> {
     if !words(parser, &["SPLIT", "AT", "VALUES"]) {
         let _ = words(parser, &["SPLIT", "AT"]);
         return parser.expected("VALUES", parser.peek_token());
     }
-    let rows = parser.parse_comma_separated(|p| {
-        p.expect_token(&Token::LParen)?;
-        let row = p.parse_comma_separated(Parser::parse_expr)?;
-        p.expect_token(&Token::RParen)?;
-        Ok(row)
-    })?;
-    Ok(Some(Extension::SplitAt { table, rows }))
+    let rows = parser.parse_comma_separated(row)?;
+    Ok(Extension::SplitAt { table, rows })
+}
+
+/// `(value, ...)`
+fn row(parser: &mut Parser<'_>) -> Result<Vec<ast::Expr>, ParserError> {
+    parser.expect_token(&Token::LParen)?;
+    let row = parser.parse_comma_separated(Parser::parse_expr)?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(row)
 }

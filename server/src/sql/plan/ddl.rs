@@ -1,16 +1,16 @@
-//! `CREATE TABLE`, `DROP TABLE`, `TRUNCATE` and `ALTER TABLE ... SPLIT AT`.
+//! `CREATE TABLE`, `DROP TABLE`, `TRUNCATE`, `ALTER TABLE ... SPLIT AT` and `SHOW RANGE ... FOR ROW`.
 
-use proto::DataType;
+use proto::{DataType, PlacementRules};
 use sqlparser::ast::{self, ColumnOption, Statement as Sql, TableConstraint};
 
 use super::super::error::{Error, Result, state};
 use super::super::expr::Expr;
 use super::super::expr::bind::{Aggregates, Binder, Scope, normalize};
-use super::super::schema::{Column, TableDescriptor};
+use super::super::schema::{Column, Table, TableDescriptor};
 use super::super::types::{self, CastContext};
-use super::Plan;
 use super::dml::bind_default;
 use super::statement::{Planner, table_name};
+use super::{PlacementChanges, Plan, Show};
 
 /// The name of the hidden key of a table without a primary key.
 const ROW_ID: &str = "rowid";
@@ -67,7 +67,9 @@ pub fn create_table(planner: &Planner<'_>, create: &ast::CreateTable) -> Result<
         columns[place].nullable = false;
     }
     let primary_key = key.iter().map(|&place| columns[place].id).collect();
-    let descriptor = TableDescriptor { id: 0, name, version: 1, columns, primary_key, primary_key_name: key_name };
+    let placement = placement(planner, create)?;
+    let descriptor =
+        TableDescriptor { id: 0, name, version: 1, columns, primary_key, primary_key_name: key_name, placement };
     Ok(Plan::CreateTable { descriptor, if_not_exists: create.if_not_exists })
 }
 
@@ -97,8 +99,21 @@ fn refuse_options(create: &ast::CreateTable) -> Result<()> {
         || create.without_rowid
         || create.strict
         || create.comment.is_some()
-        || !matches!(create.table_options, ast::CreateTableOptions::None);
+        || !matches!(create.table_options, ast::CreateTableOptions::None | ast::CreateTableOptions::With(_));
     if foreign { Err(Error::unsupported("an option of CREATE TABLE")) } else { Ok(()) }
+}
+
+/// What `WITH (...)` says.
+fn placement(planner: &Planner<'_>, create: &ast::CreateTable) -> Result<Option<PlacementRules>> {
+    let ast::CreateTableOptions::With(options) = &create.table_options else { return Ok(None) };
+    let mut named = Vec::with_capacity(options.len());
+    for option in options {
+        match option {
+            ast::SqlOption::KeyValue { key, value } => named.push((key.clone(), Some(value.clone()))),
+            _ => return Err(Error::unsupported("an option of CREATE TABLE")),
+        }
+    }
+    PlacementChanges::read(&named, planner.locator)?.apply(None)
 }
 
 /// A column, and whether it is declared the primary key.
@@ -236,22 +251,39 @@ pub fn truncate(planner: &mut Planner<'_>, truncate: &ast::Truncate) -> Result<P
 /// `42601` for too many values; `42804` for values that do not fit.
 pub fn split_at(planner: &mut Planner<'_>, name: &ast::ObjectName, rows: &[Vec<ast::Expr>]) -> Result<Plan> {
     let table = planner.table(name)?;
+    let rows = rows.iter().map(|row| key_values(planner, &table, row, "SPLIT AT")).collect::<Result<_>>()?;
+    Ok(Plan::SplitAt { table, rows })
+}
+
+/// Binds values for the first columns of a table's primary key.
+fn key_values(planner: &mut Planner<'_>, table: &Table, row: &[ast::Expr], clause: &'static str) -> Result<Vec<Expr>> {
     let types: Vec<DataType> = table.key_types().collect();
-    let scope = Scope::default();
-    let aggregates = Aggregates::Refused("SPLIT AT");
-    let mut binder = Binder::new(&scope, &mut planner.parameters, planner.locator, planner.limits, aggregates);
-    let mut bound: Vec<Vec<Expr>> = Vec::with_capacity(rows.len());
-    for row in rows {
-        if row.len() > types.len() {
-            let message = format!("SPLIT AT has {} values, but the primary key has {} columns", row.len(), types.len());
-            return Err(Error::new(state::SYNTAX_ERROR, message));
-        }
-        let mut values = Vec::with_capacity(row.len());
-        for (expr, to) in row.iter().zip(&types) {
-            let typed = binder.bind(expr)?;
-            values.push(binder.coerce(typed, *to, CastContext::Assignment)?.expr);
-        }
-        bound.push(values);
+    if row.len() > types.len() {
+        let message = format!("{clause} has {} values, but the primary key has {} columns", row.len(), types.len());
+        return Err(Error::new(state::SYNTAX_ERROR, message));
     }
-    Ok(Plan::SplitAt { table, rows: bound })
+    let scope = Scope::default();
+    let aggregates = Aggregates::Refused(clause);
+    let mut binder = Binder::new(&scope, &mut planner.parameters, planner.locator, planner.limits, aggregates);
+    let mut values = Vec::with_capacity(row.len());
+    for (expr, to) in row.iter().zip(types) {
+        let typed = binder.bind(expr)?;
+        values.push(binder.coerce(typed, to, CastContext::Assignment)?.expr);
+    }
+    Ok(values)
+}
+
+/// Plans `SHOW RANGE FROM TABLE ... FOR ROW`: the values of the whole primary key.
+///
+/// # Errors
+/// As [`split_at`]; `42601` for too few values as well.
+pub fn range_of_row(planner: &mut Planner<'_>, name: &ast::ObjectName, row: &[ast::Expr]) -> Result<Show> {
+    let table = planner.table(name)?;
+    let (given, wanted) = (row.len(), table.key_ordinals().len());
+    if given < wanted {
+        let message = format!("FOR ROW has {given} values, but the primary key has {wanted} columns");
+        return Err(Error::new(state::SYNTAX_ERROR, message));
+    }
+    let values = key_values(planner, &table, row, "FOR ROW")?;
+    Ok(Show::RangeOfRow(table, values))
 }

@@ -47,6 +47,7 @@ fn describe(node: &Node) -> (String, Option<&Node>) {
         Node::Values(rows) => (format!("Values: {} rows", rows.len()), None),
         Node::Points { table, keys, lock, reverse } => (points(table, keys, *lock, *reverse), None),
         Node::Scan { table, bounds, reverse } => (scan(table, bounds, *reverse), None),
+        Node::System(table) => (format!("System {}", table.name()), None),
         Node::Filter { input, predicate } => {
             (format!("Filter: {}", show::expression(predicate, &columns(input))), Some(input))
         }
@@ -100,6 +101,7 @@ fn columns(node: &Node) -> Vec<String> {
     match node {
         Node::Values(rows) => (1..=rows.first().map_or(0, Vec::len)).map(|i| format!("column{i}")).collect(),
         Node::Points { table, .. } | Node::Scan { table, .. } => table_columns(table),
+        Node::System(table) => table.columns().into_iter().map(|column| column.name).collect(),
         Node::Filter { input, .. }
         | Node::Lock { input, .. }
         | Node::Sort { input, .. }

@@ -5,7 +5,7 @@
 //! few rules and no costs: equalities on the whole primary key are points, conditions on a prefix of it are
 //! bounds, what is left is a filter, and an order that the keys have anyway is not sorted.
 //!
-//! [`statement`] decides what a statement is, [`select`] and [`dml`] plan queries and changes, [`ddl`] table definitions,
+//! [`statement`] decides what a statement is, [`select`] and [`dml`] plan queries and changes, [`ddl`] table definitions, [`placement`] their placement,
 //! [`session`] the statements about sessions, [`access`] finds points and bounds in conditions, and
 //! [`explain`] shows the result.
 
@@ -14,6 +14,7 @@ pub mod ddl;
 pub mod dml;
 pub mod explain;
 pub mod grouping;
+pub mod placement;
 pub mod projection;
 pub mod select;
 pub mod session;
@@ -26,7 +27,9 @@ use proto::DataType;
 use super::expr::Expr;
 use super::expr::aggregate::AggregateCall;
 use super::schema::{Table, TableDescriptor};
+use super::system::SystemTable;
 
+pub use placement::PlacementChanges;
 pub use session::{Show, TransactionModes};
 
 /// A column of a result.
@@ -63,6 +66,11 @@ pub enum Plan {
         if_exists: bool,
     },
     Truncate(Vec<Arc<Table>>),
+    /// Changes where a table's rows are to stand.
+    Place {
+        table: Arc<Table>,
+        changes: PlacementChanges,
+    },
     SplitAt {
         table: Arc<Table>,
         rows: Vec<Vec<Expr>>,
@@ -99,7 +107,7 @@ impl Plan {
             Plan::CreateTable { .. } => "CREATE TABLE",
             Plan::DropTables { .. } => "DROP TABLE",
             Plan::Truncate(_) => "TRUNCATE TABLE",
-            Plan::SplitAt { .. } => "ALTER TABLE",
+            Plan::SplitAt { .. } | Plan::Place { .. } => "ALTER TABLE",
             Plan::Explain(_) => "EXPLAIN",
             Plan::Show(_) => "SHOW",
             Plan::Begin(_) => "BEGIN",
@@ -122,6 +130,7 @@ impl Plan {
                 | Plan::CreateTable { .. }
                 | Plan::DropTables { .. }
                 | Plan::Truncate(_)
+                | Plan::Place { .. }
         )
     }
 }
@@ -143,6 +152,8 @@ pub enum Node {
         bounds: Bounds,
         reverse: bool,
     },
+    /// What the cluster tells of itself.
+    System(SystemTable),
     Filter {
         input: Box<Node>,
         predicate: Expr,

@@ -3,8 +3,6 @@
 //! The tree of a query, from the leaf up: access, filter, aggregation and its filter (`HAVING`), sort, lock, projection,
 //! `DISTINCT` (and then the sort), limit. Locking comes after sorting so that `LIMIT` bounds what is locked.
 
-use std::sync::Arc;
-
 use proto::{DataType, Datum};
 use sqlparser::ast;
 
@@ -12,10 +10,9 @@ use super::super::error::{Error, Result, state};
 use super::super::expr::Expr;
 use super::super::expr::aggregate::AggregateCall;
 use super::super::expr::bind::{Aggregates, Binder, Scope, Typed, normalize};
-use super::super::schema::Table;
 use super::super::types::CastContext;
 use super::projection::{self, Item};
-use super::statement::Planner;
+use super::statement::{Planner, Source};
 use super::{Column, Node, SortKey, access, grouping};
 
 /// Plans a query.
@@ -147,11 +144,11 @@ fn plan_select(
     lock: bool,
 ) -> Result<(Node, Vec<Column>)> {
     refuse_clauses(select)?;
-    let (table, scope) = match select.from.as_slice() {
+    let (source, scope) = match select.from.as_slice() {
         [] => (None, Scope::default()),
         [from] => {
-            let (table, scope) = planner.relation(from)?;
-            (Some(table), scope)
+            let (source, scope) = planner.source(from)?;
+            (Some(source), scope)
         }
         _ => return Err(Error::unsupported("JOIN")),
     };
@@ -160,8 +157,12 @@ fn plan_select(
         let with = if bound.distinct { "DISTINCT" } else { "aggregate functions or GROUP BY" };
         return Err(Error::new(state::FEATURE_NOT_SUPPORTED, format!("FOR UPDATE is not allowed with {with}")));
     }
+    if lock && matches!(source, Some(Source::System(_))) {
+        let message = "FOR UPDATE is not allowed with a table of the system";
+        return Err(Error::new(state::FEATURE_NOT_SUPPORTED, message));
+    }
     let columns = projection::columns(&bound.items);
-    Ok((build(planner, table, &scope, bound, lock)?, columns))
+    Ok((build(planner, source, &scope, bound, lock)?, columns))
 }
 
 fn refuse_clauses(select: &ast::Select) -> Result<()> {
@@ -245,11 +246,11 @@ fn bind_order(binder: &mut Binder<'_>, order_by: Option<&ast::OrderBy>, items: &
     Ok(keys)
 }
 
-fn build(planner: &Planner<'_>, table: Option<Arc<Table>>, scope: &Scope, bound: Bound, lock: bool) -> Result<Node> {
+fn build(planner: &Planner<'_>, source: Option<Source>, scope: &Scope, bound: Bound, lock: bool) -> Result<Node> {
     let Bound { conditions, mut items, keys, calls, having, mut order, grouped, distinct } = bound;
     let sorted_by_access = !grouped && !distinct;
-    let mut node = match &table {
-        Some(table) => {
+    let mut node = match &source {
+        Some(Source::Table(table)) => {
             let access = access::plan(table, conditions, planner.limits);
             let reverse = if sorted_by_access { access.provides(&order) } else { None };
             if reverse.is_some() {
@@ -265,13 +266,11 @@ fn build(planner: &Planner<'_>, table: Option<Arc<Table>>, scope: &Scope, bound:
                 sorted
             }
         }
-        None => {
-            let one = Node::Values(vec![Vec::new()]);
-            match Expr::all_of(conditions) {
-                Some(predicate) => Node::Filter { input: Box::new(one), predicate },
-                None => one,
-            }
+        Some(Source::System(system)) => {
+            let found = filter(Node::System(*system), conditions);
+            if sorted_by_access { sort(found, std::mem::take(&mut order)) } else { found }
         }
+        None => filter(Node::Values(vec![Vec::new()]), conditions),
     };
     if grouped {
         for item in &mut items {
@@ -295,6 +294,13 @@ fn build(planner: &Planner<'_>, table: Option<Arc<Table>>, scope: &Scope, bound:
     let order = over_output(order, &exprs)?;
     let projected = Node::Project { input: Box::new(node), exprs };
     Ok(sort(Node::Distinct { input: Box::new(projected) }, order))
+}
+
+fn filter(input: Node, conditions: Vec<Expr>) -> Node {
+    match Expr::all_of(conditions) {
+        Some(predicate) => Node::Filter { input: Box::new(input), predicate },
+        None => input,
+    }
 }
 
 fn sort(input: Node, keys: Vec<SortKey>) -> Node {

@@ -7,8 +7,10 @@ use proto::{DataType, TxnId};
 use sqlparser::ast::{self, Statement as Sql};
 
 use super::super::error::{Error, Result, state};
+use super::super::expr::Expr;
 use super::super::expr::bind::normalize;
 use super::super::schema::Table;
+use super::super::system::SystemTable;
 use super::super::variables::Variables;
 use super::{Column, Plan};
 use crate::kv::Isolation;
@@ -28,6 +30,13 @@ pub enum Show {
     AllVariables,
     /// Of all tables, or of one.
     Ranges(Option<Arc<Table>>),
+    /// Of the row with this primary key.
+    RangeOfRow(Arc<Table>, Vec<Expr>),
+    /// Of all tables that have wishes, or of one.
+    Placement(Option<Arc<Table>>),
+    /// The latest decisions about ranges, at most so many.
+    Jobs(Option<u64>),
+    Refusals,
     Columns(Arc<Table>),
     Clock,
     /// The latest conflicts of this node's transactions.
@@ -48,14 +57,11 @@ impl Show {
         match self {
             Show::Variable(name) => vec![column(name, Text)],
             Show::AllVariables => vec![column("name", Text), column("setting", Text)],
-            Show::Ranges(_) => vec![
-                column("range_id", Int8),
-                column("start", Text),
-                column("end", Text),
-                column("leader", Int8),
-                column("replicas", Text),
-                column("epoch", Int8),
-            ],
+            Show::Ranges(_) | Show::RangeOfRow(..) => SystemTable::Ranges.columns(),
+            Show::Jobs(_) => SystemTable::Decisions.columns(),
+            Show::Refusals => SystemTable::Refusals.columns(),
+            Show::Nodes => SystemTable::Nodes.columns(),
+            Show::Placement(_) => vec![column("table_name", Text), column("placement", Text)],
             Show::Columns(_) => vec![
                 column("column_name", Text),
                 column("data_type", Text),
@@ -80,13 +86,6 @@ impl Show {
                 column("row", Text),
                 column("conflict_at", Text),
                 column("explanation", Text),
-            ],
-            Show::Nodes => vec![
-                column("node_id", Int8),
-                column("address", Text),
-                column("locality", Text),
-                column("state", Text),
-                column("live", Bool),
             ],
             Show::Databases => vec![column("database_name", Text)],
             Show::Tables => vec![column("table_name", Text)],
@@ -226,7 +225,7 @@ fn variable_name(name: &ast::ObjectName) -> Result<String> {
 }
 
 /// The text of a value; `None` for `DEFAULT`.
-fn set_value(value: &ast::Expr) -> Result<Option<String>> {
+pub(super) fn set_value(value: &ast::Expr) -> Result<Option<String>> {
     match value {
         ast::Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default") => {
             Ok(None)

@@ -11,8 +11,9 @@ use super::super::expr::bind::{Parameters, Scope, ScopeColumn, normalize};
 use super::super::limits::Limits;
 use super::super::parser::{Ast, Extension, Locator, Statement};
 use super::super::schema::Table;
+use super::super::system::{self, SystemTable};
 use super::super::variables::SessionInfo;
-use super::{Column, Plan, Planned, Show, ddl, dml, explain, select, session};
+use super::{Column, PlacementChanges, Plan, Planned, Show, ddl, dml, explain, select, session};
 
 /// The tables that a statement names, as the catalog knows them.
 pub type Tables = BTreeMap<String, Option<Arc<Table>>>;
@@ -29,16 +30,43 @@ pub fn tables_of(statement: &Statement) -> Result<Vec<String>> {
         Ok(())
     };
     match statement.ast() {
-        Ast::Extension(Extension::SplitAt { table, .. } | Extension::ShowColumns { table }) => add(table)?,
-        Ast::Extension(Extension::ShowRanges { table: Some(table) }) => add(table)?,
-        Ast::Extension(_) => {}
+        Ast::Extension(extension) => {
+            if let Some(name) = named_by_extension(extension) {
+                add(name)?;
+            }
+        }
         Ast::Sql(sql) => {
             for name in named_tables(sql) {
-                add(name)?;
+                if system_table(name)?.is_none() {
+                    add(name)?;
+                }
             }
         }
     }
     Ok(names)
+}
+
+fn named_by_extension(extension: &Extension) -> Option<&ast::ObjectName> {
+    match extension {
+        Extension::SplitAt { table, .. }
+        | Extension::SetOptions { table, .. }
+        | Extension::ShowRange { table, .. }
+        | Extension::ShowColumns { table } => Some(table),
+        Extension::ShowRanges { table } | Extension::ShowPlacement { table } => table.as_ref(),
+        _ => None,
+    }
+}
+
+/// The table of the system that a name names, if it does.
+fn system_table(name: &ast::ObjectName) -> Result<Option<SystemTable>> {
+    match name.0.as_slice() {
+        [ast::ObjectNamePart::Identifier(schema), ast::ObjectNamePart::Identifier(table)]
+            if normalize(schema) == system::SCHEMA =>
+        {
+            SystemTable::named(&normalize(table)).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 fn named_tables(sql: &Sql) -> Vec<&ast::ObjectName> {
@@ -100,6 +128,11 @@ pub fn table_name(name: &ast::ObjectName, locator: &Locator) -> Result<(String, 
         Some("pg_catalog" | "information_schema") => {
             Err(Error::unsupported("the system catalog").hint("Use SHOW TABLES and SHOW COLUMNS FROM.").at(position))
         }
+        Some(system::SCHEMA) => {
+            let message = format!("\"{}.{}\" lies in the schema of the system", system::SCHEMA, normalize(table));
+            let error = Error::new(state::WRONG_OBJECT_TYPE, message);
+            Err(error.hint("Its tables can be read with SELECT, and nothing else.").at(position))
+        }
         Some(other) => Err(Error::new("3F000", format!("schema \"{other}\" does not exist")).at(position)),
     }
 }
@@ -128,6 +161,27 @@ impl Planner<'_> {
             }
             _ => Err(undefined_table(&name).at(position)),
         }
+    }
+
+    /// What a query takes its rows from, with its scope.
+    ///
+    /// # Errors
+    /// As [`Planner::relation`].
+    pub fn source(&mut self, from: &ast::TableWithJoins) -> Result<(Source, Scope)> {
+        if let ast::TableFactor::Table { name, alias, .. } = &from.relation
+            && let Some(system) = system_table(name)?
+        {
+            let table = system.as_table()?;
+            let plain = from.joins.is_empty() && alias.as_ref().is_none_or(|a| a.columns.is_empty());
+            if !plain {
+                return Err(Error::unsupported("JOIN, or a column alias, of a table of the system"));
+            }
+            let shown = alias.as_ref().map_or_else(|| table.name().to_string(), |a| normalize(&a.name));
+            let scope = scope_of(&table, shown);
+            return Ok((Source::System(system), scope));
+        }
+        let (table, scope) = self.relation(from)?;
+        Ok((Source::Table(table), scope))
     }
 
     /// A table in `FROM`, with its scope.
@@ -168,6 +222,13 @@ impl Planner<'_> {
             _ => Err(Error::unsupported("this kind of table in FROM")),
         }
     }
+}
+
+/// Where a query's rows come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    Table(Arc<Table>),
+    System(SystemTable),
 }
 
 /// `42P01`.
@@ -227,6 +288,14 @@ fn plan_extension(planner: &mut Planner<'_>, extension: &Extension) -> Result<(P
         Extension::SplitAt { table, rows } => return Ok((ddl::split_at(planner, table, rows)?, Vec::new())),
         Extension::Abort => return Ok((Plan::Rollback, Vec::new())),
         Extension::ShowRanges { table } => Show::Ranges(table.as_ref().map(|t| planner.table(t)).transpose()?),
+        Extension::SetOptions { table, options } => {
+            let changes = PlacementChanges::read(options, planner.locator)?;
+            return Ok((Plan::Place { table: planner.table(table)?, changes }, Vec::new()));
+        }
+        Extension::ShowRange { table, row } => ddl::range_of_row(planner, table, row)?,
+        Extension::ShowPlacement { table } => Show::Placement(table.as_ref().map(|t| planner.table(t)).transpose()?),
+        Extension::ShowJobs { limit } => Show::Jobs(*limit),
+        Extension::ShowRefusals => Show::Refusals,
         Extension::ShowColumns { table } => Show::Columns(planner.table(table)?),
         Extension::ShowClock => Show::Clock,
         Extension::ShowRetries => Show::Retries,

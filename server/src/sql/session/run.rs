@@ -104,6 +104,7 @@ impl Session {
             | Plan::CreateTable { .. }
             | Plan::DropTables { .. }
             | Plan::Truncate(_)
+            | Plan::Place { .. }
             | Plan::Show(_) => {
                 let request = Request { prepared, params: &params };
                 self.run_in_transaction(planned, request, extent).await
@@ -332,7 +333,7 @@ impl Session {
                     Show::TransactionId if active.is_replay() => {
                         vec![vec![active.address().map_or(Datum::Null, |a| Datum::Text(a.to_string()))]]
                     }
-                    _ => show::run(show, &*sql.kv, &mut *active.txn, &self.info).await?,
+                    _ => show::run(show, &*sql.kv, &mut *active.txn, &self.info, &eval).await?,
                 };
                 Ok(Outcome::rows(rows, Completion { tag: "SHOW".to_string(), ..Completion::default() }))
             }
@@ -516,7 +517,7 @@ async fn change(plan: &Plan, active: &mut Active, eval: EvalContext<'_>, limits:
     Ok(Outcome::rows(changed.rows, completion))
 }
 
-/// Creates or drops tables. The transaction sees its own definitions from here on.
+/// Creates, changes or drops tables. The transaction sees its own definitions from here on.
 async fn define(plan: &Plan, active: &mut Active, completion: &mut Completion) -> Result<()> {
     match plan {
         Plan::CreateTable { descriptor, if_not_exists } => {
@@ -527,6 +528,10 @@ async fn define(plan: &Plan, active: &mut Active, completion: &mut Completion) -
                 }
                 None => completion.notices.push(format!("relation \"{name}\" already exists, skipping")),
             }
+        }
+        Plan::Place { table, changes } => {
+            let placed = ddl::place(&mut *active.txn, table, changes).await?;
+            active.own_tables.insert(placed.name().to_string(), Some(placed));
         }
         Plan::DropTables { names, if_exists } => {
             for name in names {
