@@ -132,6 +132,7 @@ impl Node {
             members: options.ids(),
             knobs: options.knobs_of(self.index),
             seed: options.seed ^ (self.life << 32),
+            run: self.life,
             logger: server::raft::logger(),
         };
         let store = Store::open(config, env.clock.clone(), Box::new(self.disk.engine.clone()), log)
