@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proto::{ClusterId, Locality, NodeDescriptor, NodeId, NodeRecord, RangeDescriptor};
+use server::admin::Office;
 use server::config::Knobs;
 use server::kv::{Db, DbConfig};
 use server::raft::LogFrame;
@@ -21,6 +22,7 @@ pub struct Process {
     pub env: Arc<SimEnv>,
     pub store: Store,
     pub db: Db,
+    pub office: Office,
 }
 
 /// See the module.
@@ -149,7 +151,8 @@ impl Node {
             members: options.ids().into_iter().map(member).collect(),
             ranges: options.first_ranges(),
         });
-        self.process = Some(Process { env, store, db });
+        let office = Office::new(db.clone());
+        self.process = Some(Process { env, store, db, office });
         Ok(torn)
     }
 
