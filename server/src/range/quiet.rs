@@ -128,7 +128,7 @@ impl Replica {
             cx.knobs.probe.took(Path::FollowerQuiet);
             self.eager_ticks = 0;
             self.quiet = Some(vec![from]);
-        } else if self.group.term() <= word.term {
+        } else {
             cx.knobs.probe.took(Path::QuietDeclined);
             cx.effects.messages.push((from, Body::Wake(vec![word.range])));
         }
