@@ -29,7 +29,7 @@ const CRATES: [(&str, &[&str]); 6] = [
 ];
 
 /// Which other modules of the server each of them may name. Nobody may name `cli`.
-const MODULES: [(&str, &[&str]); 15] = [
+const MODULES: [(&str, &[&str]); 16] = [
     ("raft", &[]),
     ("range", &["raft", "config", "env", "probe"]),
     ("store", &["range", "raft", "config", "env", "probe"]),
@@ -43,7 +43,11 @@ const MODULES: [(&str, &[&str]); 15] = [
     ("probe", &[]),
     ("config", &["probe"]),
     ("telemetry", &[]),
-    ("node", &["grpc", "pgwire", "edge", "sql", "kv", "store", "range", "raft", "io", "env", "config", "telemetry"]),
+    ("admin", &["kv", "config", "env", "probe"]),
+    (
+        "node",
+        &["grpc", "pgwire", "edge", "sql", "kv", "store", "range", "raft", "io", "admin", "env", "config", "telemetry"],
+    ),
     ("cli", &["node", "telemetry", "config"]),
 ];
 

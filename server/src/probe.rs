@@ -170,10 +170,13 @@ pub enum Path {
     QuietDeclined,
     WokenByNode,
     WokenByRoll,
+    /// A leader handed over with a summary of what was read; another one began with it.
+    HandedOver,
+    HandedLeader,
 }
 
 impl Path {
-    pub const ALL: [Path; 54] = [
+    pub const ALL: [Path; 56] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -228,6 +231,8 @@ impl Path {
         Path::QuietDeclined,
         Path::WokenByNode,
         Path::WokenByRoll,
+        Path::HandedOver,
+        Path::HandedLeader,
     ];
 }
 

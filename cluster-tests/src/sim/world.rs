@@ -484,6 +484,7 @@ impl World {
             Effect::Split(wish) => {
                 self.errand(node, |db| async move { drop(Office::new(db).split_range(&wish).await) })
             }
+            Effect::AskFor(stray) => self.errand(node, |db| async move { db.ask_for(&stray).await }),
             Effect::Report(report) => {
                 if let Some(process) = &self.nodes[node].process {
                     process.db.send_report(&report);

@@ -120,7 +120,7 @@ impl Default for Settings {
             bytes_margin: 100,
             load_margin: 200,
             leaders_margin: 100,
-            bytes_floor: 64 << 20,
+            bytes_floor: 32 << 20,
             load_floor: 200,
         }
     }

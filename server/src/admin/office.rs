@@ -7,7 +7,7 @@ use futures::future;
 use proto::report::StoreReport;
 use proto::{NodeId, RangeDescriptor, RangeId};
 
-use crate::env::{Errands, SplitWish};
+use crate::env::{Errands, SplitWish, Stray};
 use crate::kv::decisions::Decision;
 use crate::kv::{Db, Error};
 
@@ -124,6 +124,11 @@ impl Errands for Office {
             }
         };
         self.db.env().spawn(Box::pin(task));
+    }
+
+    fn ask_for(&self, stray: Stray) {
+        let db = self.db.clone();
+        self.db.env().spawn(Box::pin(async move { db.ask_for(&stray).await }));
     }
 
     fn report(&self, report: StoreReport) {

@@ -12,6 +12,9 @@ use crate::kv::reports::Reports;
 /// A node that has not reported for so long is not counted on.
 pub const SUSPECT_AFTER: Duration = Duration::from_secs(5);
 
+/// What an empty range weighs when replicas are balanced: small ranges are spread by their number.
+const RANGE_BYTES: u64 = 8 << 20;
+
 /// What pictures are made from.
 pub struct Sources<'a> {
     pub now: Duration,
@@ -54,7 +57,7 @@ pub fn picture(sources: &Sources<'_>) -> Picture {
         let range = Range {
             descriptor: status.descriptor.clone(),
             leader,
-            bytes: status.bytes,
+            bytes: status.bytes + RANGE_BYTES,
             load: status.load,
             progress: Progress::of_all(status),
             rules: rules.clone(),

@@ -9,6 +9,7 @@ use proto::Locality;
 
 use txn::clock::Trust;
 
+use super::placement_args::PlacementArgs;
 use crate::node::{ClockChoice, ClockConfig};
 use crate::telemetry::LogFormat;
 
@@ -89,6 +90,8 @@ pub struct StartArgs {
     /// How long idempotency keys are kept, with the results of their transactions. The same on all nodes: any of them may collect what is older.
     #[arg(long, default_value = "24h", value_name = "DURATION", value_parser = parse_duration)]
     pub idempotency_retention: Duration,
+    #[command(flatten)]
+    pub placement: PlacementArgs,
 }
 
 impl StartArgs {
@@ -108,13 +111,13 @@ pub enum NodeArgs {
     Drain(NodeId),
     /// Let a node lead again; also one that was to be decommissioned.
     Undrain(NodeId),
-    /// Have a node lose its replicas, and end its membership for good.
+    /// Have a node lose its replicas, wait until it has none, and end its membership for good. May be interrupted and given again.
     Decommission {
         #[command(flatten)]
         node: NodeId,
-        /// It holds no replicas any more: end its membership now.
+        /// Do not wait: its replicas move away all the same, and the command given again ends its membership.
         #[arg(long)]
-        finish: bool,
+        no_wait: bool,
     },
 }
 

@@ -4,6 +4,7 @@
 //! node that cannot go on), 2 when it could not begin (a wrong flag, an address in use, an unreachable server).
 
 pub mod args;
+pub mod placement_args;
 pub mod start;
 pub mod node;
 pub mod demo;

@@ -1,7 +1,9 @@
 //! `meridian node`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use client::driver::{Admin, Client, Error, NodeChange, NodeSummary, RangeScope};
 
@@ -13,11 +15,11 @@ pub async fn run(args: NodeArgs) -> ExitCode {
         NodeArgs::List { cluster } => (cluster, None),
         NodeArgs::Drain(NodeId { id, cluster }) => (cluster, Some((id, NodeChange::Drain))),
         NodeArgs::Undrain(NodeId { id, cluster }) => (cluster, Some((id, NodeChange::Undrain))),
-        NodeArgs::Decommission { node: NodeId { id, cluster }, finish: false } => {
+        NodeArgs::Decommission { node: NodeId { id, cluster }, no_wait: true } => {
             (cluster, Some((id, NodeChange::Decommission)))
         }
-        NodeArgs::Decommission { node: NodeId { id, cluster }, finish: true } => {
-            (cluster, Some((id, NodeChange::Finish)))
+        NodeArgs::Decommission { node: NodeId { id, cluster }, no_wait: false } => {
+            return decommission(&cluster, id).await;
         }
     };
     let client = match connect(&cluster).await {
@@ -45,11 +47,63 @@ async fn connect(cluster: &ClusterArgs) -> Result<Client, Error> {
     Client::connect(&cluster.addr).await
 }
 
+/// Has a node lose its replicas, tells how far that is, and ends its membership.
+async fn decommission(cluster: &ClusterArgs, id: u64) -> ExitCode {
+    let client = match connect(cluster).await {
+        Ok(client) => client,
+        Err(error) => return fail(&error.to_string()),
+    };
+    match until_empty(&client, id).await {
+        Ok(node) => {
+            println!("{}", told(&node));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("meridian: {}", error.message());
+            ExitCode::from(1)
+        }
+    }
+}
+
+async fn until_empty(client: &Client, id: u64) -> Result<NodeSummary, Error> {
+    const LOOK_EVERY: Duration = Duration::from_secs(1);
+    let admin = client.admin();
+    let node = admin.change_node(id, NodeChange::Decommission).await?;
+    if node.state == "decommissioned" {
+        return Ok(node);
+    }
+    let mut said = String::new();
+    loop {
+        let ranges = admin.ranges(RangeScope::All).await?;
+        let left = ranges.iter().filter(|range| range.replica_nodes.contains(&id)).count();
+        if left == 0 {
+            return admin.change_node(id, NodeChange::Finish).await;
+        }
+        let mut now = format!("node {id} holds {left} replicas still");
+        for refusal in refusals(client).await {
+            let _ = write!(now, "\n  {refusal}");
+        }
+        if now != said {
+            println!("{now}");
+            said = now;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What stands in the placement driver's way, in its words.
+async fn refusals(client: &Client) -> Vec<String> {
+    let rows = client.query("SHOW REFUSALS", &[]).await.unwrap_or_default();
+    rows.iter().filter_map(|row| row.get::<String>("why").ok()).collect()
+}
+
 /// What to say of a node that was changed, and what comes next.
 fn told(node: &NodeSummary) -> String {
     let next = match node.state.as_str() {
         "draining" => ": it hands its ranges over, and leads none from then on",
-        "decommissioning" => ": once it holds no replicas any more, end its membership with --finish",
+        "decommissioning" => {
+            ": its replicas move away; give the command again to wait for that and to end its membership"
+        }
         "decommissioned" => ": it can be stopped, and its store directory deleted",
         _ => "",
     };

@@ -22,7 +22,7 @@ pub async fn run(args: StartArgs) -> ExitCode {
         pg_listen: args.pg_listen,
         http_listen: args.http_listen,
         locality: args.locality,
-        knobs: Knobs { idempotency_retention: args.idempotency_retention, ..Knobs::default() },
+        knobs: args.placement.apply(Knobs { idempotency_retention: args.idempotency_retention, ..Knobs::default() }),
     };
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else { return fail("signals cannot be received") };

@@ -111,8 +111,7 @@ impl Core {
             stats: disk.clone(),
         };
         let store = StoreThread::start(parts, inbox).map_err(|e| format!("no thread for the store: {e}"))?;
-        let limits = Limits { idempotency_retention: config.knobs.idempotency_retention, ..Limits::default() };
-        let sql = Sql::new(Arc::new(db.clone()), limits);
+        let sql = open_sql(config, &db);
         env.spawn(Box::pin(watch_clock(clock.clone())));
         env.spawn(Box::pin(Driver::new(db.clone(), knobs).run()));
         let membership = Membership {
@@ -271,6 +270,11 @@ fn open_clock(
         ClockChoice::Fixed(error) => Arc::new(NodeClock::new(FixedSource { error }, keeper)),
         ClockChoice::Kernel => Arc::new(NodeClock::new(KernelSource::new(declared), keeper)),
     })
+}
+
+fn open_sql(config: &NodeConfig, db: &Db) -> Arc<Sql> {
+    let limits = Limits { idempotency_retention: config.knobs.idempotency_retention, ..Limits::default() };
+    Sql::new(Arc::new(db.clone()), limits)
 }
 
 /// Tells the operator when the node stops serving on account of its clock, and when it goes on.

@@ -450,6 +450,12 @@ impl Group {
         able.max_by_key(|(id, p)| (p.matched, **id)).map(|(id, _)| *id)
     }
 
+    /// An entry of the log, if it is there.
+    pub fn entry(&self, index: u64) -> Option<Entry> {
+        let found = self.node.raft.raft_log.slice(index, index + 1, None, raft::GetEntriesContext::empty(false));
+        found.ok()?.pop()
+    }
+
     /// Whether the log holds this very entry.
     pub fn holds(&self, index: u64, term: u64) -> bool {
         self.node.raft.raft_log.match_term(index, term)

@@ -5,6 +5,7 @@
 //!
 //! * [`serve`]: a request comes in, waits for what it must wait for, is evaluated, answered or proposed.
 //! * [`leadership`]: when a leader may serve at all, and up to which timestamp.
+//! * [`handover`]: a leader makes way for another.
 //! * [`apply`]: a committed entry goes into the engine; its proposer is answered.
 //! * [`split`]: one range becomes two.
 //! * [`weigh`]: how large a range is and what it is asked, and whether it wants to be split for that.
@@ -22,6 +23,7 @@ pub mod state;
 pub mod replica;
 pub mod serve;
 pub mod leadership;
+pub mod handover;
 pub mod apply;
 pub mod split;
 pub mod weigh;

@@ -107,6 +107,7 @@ impl Replica {
             && leading.proposals.is_empty()
             && leading.rounds.is_empty()
             && leading.reshaping.is_none()
+            && leading.handover.is_none()
             && leading.departed.is_empty()
             && leading.locks.is_empty()
             && !leading.active;

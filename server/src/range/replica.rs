@@ -12,13 +12,14 @@ use txn::latches::{LatchId, Latches};
 use txn::locks::LockTable;
 use txn::reads::ReadMarks;
 
+use super::handover::HandOver;
 use super::incoming::Incoming;
 use super::quiet::Listing;
 use super::snapshot::Version;
 use super::state::{Applied, INITIAL_POSITION, RangeState};
 use super::weigh::Weighing;
 use crate::config::Knobs;
-use crate::env::{Clock, SplitWish};
+use crate::env::{Clock, SplitWish, Stray};
 use crate::probe::Path;
 use crate::raft::record::{HardState, LogPosition};
 use crate::raft::{Group, GroupConfig, Members, RecoveredGroup};
@@ -73,6 +74,8 @@ pub struct Effects {
     pub published: Vec<RangeDescriptor>,
     /// New replicas that came into being by a split, with their bytes, and led on this store if the left-hand one is.
     pub splits: Vec<(RangeState, u64, bool)>,
+    /// A replica that nobody leads, and that may have been removed.
+    pub stray: Option<Stray>,
     /// Splits that leaders want.
     pub wishes: Vec<SplitWish>,
     /// Words for other nodes' replicas.
@@ -149,6 +152,8 @@ pub struct Leading {
     pub weighing: Weighing,
     /// The proposal in flight that changes the range itself.
     pub reshaping: Option<u64>,
+    /// It is handing over, and serves nothing any more.
+    pub handover: Option<HandOver>,
     /// No read is served above this.
     pub fence: Timestamp,
     /// Rounds asked for, with the HLC reading that went with each.
@@ -169,6 +174,7 @@ impl Leading {
             waiting: BTreeMap::new(),
             proposals: BTreeMap::new(),
             reshaping: None,
+            handover: None,
             departed: Vec::new(),
             weighing: Weighing::new(now),
             fence: Timestamp::ZERO,
@@ -213,6 +219,8 @@ pub struct Replica {
     pub(super) stirred: Duration,
     /// How the store has it in its lists.
     pub listing: Listing,
+    /// When it last heard from another replica of its range.
+    pub heard: Duration,
     /// When this replica, which was removed, last asked whether it may go.
     pub(super) asked_to_go: Option<Duration>,
     /// Where replicas are that the descriptor here does not know (yet), and that have written.
@@ -311,6 +319,7 @@ impl Replica {
             quiet: None,
             stirred: Duration::ZERO,
             listing: Listing::default(),
+            heard: Duration::ZERO,
             asked_to_go: None,
             strangers: BTreeMap::new(),
         })
@@ -369,7 +378,7 @@ impl Replica {
     /// Whether it leads and may serve.
     pub fn is_serving(&self) -> bool {
         self.stopped.is_none()
-            && self.leading.as_ref().is_some_and(|l| l.serving && l.term == self.group.term())
+            && self.leading.as_ref().is_some_and(|l| l.serving && l.handover.is_none() && l.term == self.group.term())
             && self.group.is_leader()
     }
 
@@ -401,7 +410,10 @@ impl Replica {
     pub fn refusal(&self) -> Refusal {
         match &self.stopped {
             Some(why) => Refusal::Corrupt(format!("{} on {} has stopped: {why}", self.descriptor().id, self.me.node)),
-            None if self.group.is_leader() => Refusal::Busy("the leader is starting".into()),
+            None if self.group.is_leader() => match self.leading.as_ref().and_then(|leading| leading.handover) {
+                Some(handover) => Refusal::NotLeader(self.node_of(ReplicaId(handover.to))),
+                None => Refusal::Busy("the leader is starting".into()),
+            },
             None => Refusal::NotLeader(self.leader_node()),
         }
     }

@@ -154,7 +154,7 @@ impl Replica {
             return Ok(Step::Wait(Why::Latches));
         }
         if let Operation::Range(operation) = operation {
-            return Ok(self.evaluate_range(operation, access.writes));
+            return Ok(self.evaluate_range(cx, operation, access.writes));
         }
         let evaluation = evaluate(cx, leading, now, receipt_floor, operation)?;
         Ok(match evaluation {
@@ -187,7 +187,7 @@ impl Replica {
     }
 
     /// What is asked of the range itself.
-    fn evaluate_range(&mut self, operation: &RangeOperation, writes: Vec<Span>) -> Step {
+    fn evaluate_range(&mut self, cx: &mut Surroundings<'_>, operation: &RangeOperation, writes: Vec<Span>) -> Step {
         let answer = |result: Result<ReplyBody, Refusal>| match result {
             Ok(body) => Step::Respond(done(body)),
             Err(refusal) => Step::refuse(refusal),
@@ -198,7 +198,7 @@ impl Replica {
                 Ok(proposed) => Step::Propose(Box::new(proposed), writes, Timestamp::ZERO),
                 Err(refusal) => Step::refuse(refusal),
             },
-            RangeOperation::Transfer(to) => answer(self.hand_over(*to)),
+            RangeOperation::Transfer(to) => answer(self.hand_over(cx, *to)),
             RangeOperation::Inspect => answer(Ok(ReplyBody::Status(Box::new(self.status())))),
         }
     }

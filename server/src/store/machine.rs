@@ -15,6 +15,7 @@ use txn::engine::Engine;
 use super::event::{Effect, Event};
 use super::quiet::Listed;
 use super::report::Reporting;
+use super::transfer::Haste;
 use super::truncate::Truncation;
 use crate::config::Knobs;
 use crate::env::Clock;
@@ -78,7 +79,7 @@ pub struct Store {
     pub(super) truncation: Truncation,
     pub(super) stats: StoreStats,
     /// Members that are to lead nothing; this node perhaps among them.
-    resting: BTreeSet<NodeId>,
+    pub(super) resting: BTreeSet<NodeId>,
     ticks: u32,
     clock_reported: Duration,
     pub(super) reporting: Reporting,
@@ -138,7 +139,7 @@ impl Store {
             Event::Tick => self.tick(now, out),
             Event::Synced(number) => self.synced(now, number, out),
             Event::Flushed(number) => self.flushed(now, number),
-            Event::Drain => self.drain(now, out),
+            Event::Drain => self.drain(now, Haste::Planned, out),
             Event::Members(members) => self.set_members(&members),
         }
     }
@@ -201,7 +202,7 @@ impl Store {
             self.report_clock(*node, out);
         }
         if self.clock.standing().doubt.is_some() {
-            self.drain(now, out);
+            self.drain(now, Haste::AtOnce, out);
         }
     }
 
@@ -248,6 +249,7 @@ impl Store {
             }
             replica.rouse_for(cx, &raft_message);
             replica.meet(from, message.from);
+            replica.heard = now;
             if offered && replica.needs_contents(&raft_message) {
                 if takes {
                     replica.take_offer(cx, (from, message.from), &raft_message);
@@ -338,7 +340,7 @@ impl Store {
         };
         step(replica, &mut cx);
         self.touched.insert(range);
-        let Effects { responses, published, splits, wishes, messages, quiet, counts, failed } = effects;
+        let Effects { responses, published, splits, stray, wishes, messages, quiet, counts, failed } = effects;
         self.list(range);
         self.gather_words(quiet);
         self.stats.counts.commits += counts.commits;
@@ -352,6 +354,7 @@ impl Store {
         let published = published.into_iter().filter(|_| !probe.fires(Point::PublicationLost));
         out.extend(published.map(Effect::Publish));
         out.extend(messages.into_iter().map(|(to, body)| Effect::Send { to, body }));
+        out.extend(stray.map(Effect::AskFor));
         out.extend(wishes.into_iter().map(Effect::Split));
         for (state, bytes, leads) in splits {
             self.born_of_split(state, bytes, leads);
@@ -387,7 +390,7 @@ impl Store {
         self.tick_clock(now, out);
         if self.ticks.is_multiple_of(self.config.knobs.raft_tick_every) && self.disk_stalls(now) {
             self.stats.stalled_ticks += 1;
-            self.drain(now, out);
+            self.drain(now, Haste::AtOnce, out);
         }
         let raft_tick = self.ticks.is_multiple_of(self.config.knobs.raft_tick_every);
         if raft_tick {
@@ -408,6 +411,8 @@ impl Store {
                     replica.check_leadership(cx);
                     replica.make_snapshot(cx);
                     replica.tick_members(cx);
+                    replica.tick_handover(cx);
+                    replica.tick_stray(cx);
                     replica.ask_for_contents();
                 }
                 replica.tick_incoming(cx);
@@ -422,7 +427,7 @@ impl Store {
         // Again and again: it may have been elected since, or have found nobody to hand over to.
         let resting = self.resting.contains(&self.config.node);
         if raft_tick && (resting || self.config.knobs.probe.fires(Point::NeedlessTransfer)) {
-            self.drain(now, out);
+            self.drain(now, Haste::Planned, out);
         }
         self.tick_report(now, out);
         self.tick_truncation(out);
@@ -432,31 +437,6 @@ impl Store {
     fn set_members(&mut self, members: &BTreeMap<NodeId, NodeState>) {
         self.config.members = members.iter().filter(|(_, state)| state.is_member()).map(|(node, _)| *node).collect();
         self.resting = members.iter().filter(|(_, state)| !state.may_lead()).map(|(node, _)| *node).collect();
-    }
-
-    /// Hands leadership to followers that are up to date.
-    fn drain(&mut self, now: Duration, out: &mut Vec<Effect>) {
-        let led: Vec<RangeId> = self.replicas.iter().filter(|(_, r)| r.group.is_leader()).map(|(id, _)| *id).collect();
-        for range in led {
-            self.rouse(now, range, out);
-            self.transfer(range);
-        }
-    }
-
-    /// Hands the leadership of a range, if it is here, to the follower that is furthest and does not rest.
-    ///
-    /// The winner begins like any other leader, at its low-water mark. The library accepts no command until the handover has happened or was
-    /// given up; reads go on below the fence, which binds the winner like any successor.
-    pub fn transfer(&mut self, range: RangeId) {
-        let Some(replica) = self.replicas.get_mut(&range).filter(|r| r.group.is_leader()) else { return };
-        let rests = |replica: &&ReplicaDescriptor| self.resting.contains(&replica.node);
-        let resting: Vec<u64> = replica.descriptor().replicas.iter().filter(rests).map(|r| r.id.0).collect();
-        if let Some(follower) = replica.group.successor(&resting) {
-            self.config.knobs.probe.took(Path::Transferred);
-            replica.group.transfer_leader(follower);
-            replica.dirty = true;
-            self.touched.insert(range);
-        }
     }
 
     /// The replicas here, in order of range id.

@@ -19,6 +19,7 @@ pub(crate) mod liveness;
 pub mod removal;
 pub mod report;
 pub mod recover;
+pub mod transfer;
 pub mod truncate;
 
 pub use event::{Effect, Event};

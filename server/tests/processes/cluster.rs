@@ -43,9 +43,15 @@ pub struct Process(pub Child);
 impl Process {
     /// Starts a node and waits until it listens.
     pub fn start(store: &Path, listen: &str, join: &[String]) -> Process {
+        Process::start_with(store, listen, join, &[])
+    }
+
+    /// The same, with further flags.
+    pub fn start_with(store: &Path, listen: &str, join: &[String], flags: &[&str]) -> Process {
         let mut child = meridian()
             .args(["start", "--store", store.to_str().unwrap(), "--listen", listen, "--join", &join.join(",")])
             .args(["--locality", "region=eu,zone=b"])
+            .args(flags)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -77,13 +83,19 @@ pub struct Cluster {
     pub scratch: Scratch,
     pub addresses: Vec<String>,
     pub nodes: Vec<Process>,
+    flags: Vec<&'static str>,
 }
 
 impl Cluster {
     pub fn start(name: &str) -> Cluster {
+        Cluster::start_with(name, &[])
+    }
+
+    /// The same; all nodes have further flags.
+    pub fn start_with(name: &str, flags: &[&'static str]) -> Cluster {
         let scratch = Scratch::new(name);
         let addresses = free_addresses(3);
-        let mut cluster = Cluster { scratch, addresses, nodes: Vec::new() };
+        let mut cluster = Cluster { scratch, addresses, nodes: Vec::new(), flags: flags.to_vec() };
         for number in 0..3 {
             let node = cluster.start_node(number);
             cluster.nodes.push(node);
@@ -98,7 +110,16 @@ impl Cluster {
     }
 
     pub fn start_node(&self, number: usize) -> Process {
-        Process::start(&self.store(number), &self.addresses[number], &self.addresses)
+        Process::start_with(&self.store(number), &self.addresses[number], &self.addresses, &self.flags)
+    }
+
+    /// Starts one more node, which joins.
+    pub fn add_node(&mut self) {
+        let number = self.addresses.len();
+        let address = free_addresses(1).remove(0);
+        let node = Process::start_with(&self.store(number), &address, &self.addresses, &self.flags);
+        self.addresses.push(address);
+        self.nodes.push(node);
     }
 
     pub async fn client(&self, nodes: &[usize]) -> Client {

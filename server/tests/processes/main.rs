@@ -2,6 +2,7 @@
 
 mod cluster;
 mod membership;
+mod placement;
 
 use std::io::Read;
 use std::time::Duration;

@@ -259,6 +259,8 @@ impl World {
                 // Nobody splits ranges by itself here, and there is no placement driver.
                 Effect::Split(_) | Effect::Report(_) => {}
                 Effect::Stop(why) => unreachable!("memory does not fail: {why}"),
+                // What is decided about a range is for other scripts.
+                Effect::Split(_) | Effect::AskFor(_) | Effect::Report(_) => {}
                 Effect::Publish(descriptor) => {
                     self.out.push(format!("{id} ⇨ publishes {}", show::descriptor(&descriptor)));
                 }
