@@ -48,11 +48,13 @@ impl Replica {
             None => Path::LaterLeader,
         });
         cx.effects.counts.elections_won += 1;
+        self.stir(cx.now);
         self.leading = Some(Leading::new(self.group.term(), low_water, cx.knobs, cx.now));
     }
 
     /// Leads no more: whoever waits shall ask elsewhere, and what is in flight may or may not take effect.
     pub fn step_down(&mut self, cx: &mut Surroundings<'_>) {
+        self.rouse(cx);
         let Some(leading) = self.leading.take() else { return };
         for waiting in leading.waiting.into_values() {
             let refusal = self.refusal();

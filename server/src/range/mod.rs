@@ -10,6 +10,7 @@
 //! * [`split`]: one range becomes two.
 //! * [`weigh`]: how large a range is and what it is asked, and whether it wants to be split for that.
 //! * [`membership`]: replicas are added, promoted and removed.
+//! * [`quiet`]: an idle range neither ticks nor sends.
 //! * [`snapshot`], [`incoming`]: a replica that the log cannot help is given the range's contents.
 //!
 //! **Timestamps are the lease.** A leader serves reads up to its *fence*: an HLC reading that it put on a heartbeat round
@@ -29,5 +30,6 @@ pub mod weigh;
 pub mod membership;
 pub mod snapshot;
 pub mod incoming;
+pub mod quiet;
 
 pub use replica::{Bootstrap, Replica, Surroundings};

@@ -1,9 +1,9 @@
 //! A replica's state and accessors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use proto::message::{Body, RaftMessage};
+use proto::message::{Body, QuietWord, RaftMessage};
 use proto::request::{RangeRequest, Refusal, ReplyBody, Response};
 use proto::{Epoch, Key, NodeId, RangeDescriptor, ReplicaDescriptor, ReplicaId, ReplicaRole, Span, Timestamp, TxnId};
 use raft::eraftpb::Message;
@@ -14,6 +14,7 @@ use txn::reads::ReadMarks;
 
 use super::handover::HandOver;
 use super::incoming::Incoming;
+use super::quiet::Listing;
 use super::snapshot::Version;
 use super::state::{Applied, INITIAL_POSITION, RangeState};
 use super::weigh::Weighing;
@@ -43,6 +44,8 @@ pub struct Surroundings<'a> {
     pub knobs: &'a Knobs,
     /// Whether the disk has not answered for long.
     pub disk_stalls: bool,
+    /// The nodes that are not silent, of those that were ever heard of.
+    pub answering: &'a BTreeSet<NodeId>,
     pub engine: &'a mut dyn Engine,
     /// From when on the store takes in more contents: what came used up its allowance until then.
     pub receiving: &'a mut Duration,
@@ -77,6 +80,8 @@ pub struct Effects {
     pub wishes: Vec<SplitWish>,
     /// Words for other nodes' replicas.
     pub messages: Vec<(NodeId, Body)>,
+    /// Followers that are to fall quiet.
+    pub quiet: Vec<(NodeId, QuietWord)>,
     pub counts: Counts,
     /// The disk fails, which concerns the whole store.
     pub failed: Option<String>,
@@ -208,6 +213,12 @@ pub struct Replica {
     pub(super) complete: Option<Version>,
     /// The log is kept from this entry on, until then, for those who are given contents.
     pub log_kept: Option<(u64, Duration)>,
+    /// Whom it watches while it is quiet: see [`super::quiet`].
+    pub quiet: Option<Vec<NodeId>>,
+    /// When it was last asked something, or woke.
+    pub(super) stirred: Duration,
+    /// How the store has it in its lists.
+    pub listing: Listing,
     /// When it last heard from another replica of its range.
     pub heard: Duration,
     /// When this replica, which was removed, last asked whether it may go.
@@ -305,6 +316,9 @@ impl Replica {
             incoming: None,
             complete: None,
             log_kept: None,
+            quiet: None,
+            stirred: Duration::ZERO,
+            listing: Listing::default(),
             heard: Duration::ZERO,
             asked_to_go: None,
             strangers: BTreeMap::new(),

@@ -43,10 +43,15 @@ pub(super) struct Proposed {
 impl Replica {
     /// A request has arrived.
     pub fn serve(&mut self, cx: &mut Surroundings<'_>, origin: Origin, request: RangeRequest) {
+        // A quiet follower wakes only where its leader is silent: whoever asks it may have tried that one.
+        if self.group.is_leader() || !self.leader.is_some_and(|leader| cx.answering.contains(&leader)) {
+            self.rouse(cx);
+        }
         if !self.is_serving() {
             let refusal = self.refusal();
             return respond(cx, origin, Response::Refused(refusal));
         }
+        self.stir(cx.now);
         let Some(leading) = self.leading.as_mut() else { return };
         leading.active = true;
         if let Operation::Locks(locks) = &request.operation {
@@ -263,6 +268,7 @@ impl Replica {
     /// Proposes a command that nobody asked for.
     pub(super) fn propose_own(&mut self, cx: &mut Surroundings<'_>, proposed: Proposed) {
         let origin = self.own_origin();
+        self.stir(cx.now);
         let Some(leading) = self.leading.as_mut() else { return };
         let id = LatchId(leading.next_id());
         let request = RangeRequest {

@@ -13,6 +13,7 @@ use raft::eraftpb::MessageType;
 use txn::engine::Engine;
 
 use super::event::{Effect, Event};
+use super::quiet::Listed;
 use super::report::Reporting;
 use super::transfer::Haste;
 use super::truncate::Truncation;
@@ -36,6 +37,8 @@ pub struct StoreConfig {
     pub knobs: Arc<Knobs>,
     /// Drives the election timeouts.
     pub seed: u64,
+    /// Tells the lives of the store's process apart: not used before.
+    pub run: u64,
     pub logger: slog::Logger,
 }
 
@@ -47,6 +50,10 @@ pub struct StoreStats {
     pub refused_messages: u64,
     /// Raft ticks at which the disk had stalled.
     pub stalled_ticks: u64,
+    /// Raft ticks of single groups.
+    pub group_ticks: u64,
+    /// Raft messages of single groups.
+    pub raft_messages: u64,
 }
 
 /// See the module.
@@ -76,6 +83,7 @@ pub struct Store {
     ticks: u32,
     clock_reported: Duration,
     pub(super) reporting: Reporting,
+    pub(super) listed: Listed,
 }
 
 /// What a frame holds that must be told when it is on disk.
@@ -114,6 +122,7 @@ impl Store {
             ticks: 0,
             clock_reported: Duration::ZERO,
             reporting: Reporting::default(),
+            listed: Listed::default(),
         }
     }
 
@@ -149,6 +158,9 @@ impl Store {
             self.config.knobs.probe.took(Path::MessageRefused);
             return;
         }
+        if from != self.config.node {
+            self.listed.liveness.hear(now, from);
+        }
         match body {
             Body::Raft(messages) => {
                 for message in messages {
@@ -159,6 +171,9 @@ impl Store {
             Body::Contents(message) => self.receive_contents(now, from, &message, out),
             Body::Straggler { range, replica } => drop(self.tell_removed(from, range, replica, out)),
             Body::Removed { replica, descriptor } => self.hear_of_removal(now, replica, &descriptor, out),
+            Body::Beat(beat) => self.hear_beat(from, &beat, out),
+            Body::Quiet(words) => self.hear_quiet(now, from, &words, out),
+            Body::Wake(ranges) => ranges.into_iter().for_each(|range| self.rouse(now, range, out)),
             // Responses are the gateway's, and reports were taken in above.
             Body::Response { .. } | Body::Clock(_) | Body::Report(_) => {}
         }
@@ -232,6 +247,7 @@ impl Store {
             if replica.stopped.is_some() || replica.me.id != message.to {
                 return;
             }
+            replica.rouse_for(cx, &raft_message);
             replica.meet(from, message.from);
             replica.heard = now;
             if offered && replica.needs_contents(&raft_message) {
@@ -297,6 +313,7 @@ impl Store {
         };
         self.replicas.insert(id, replica);
         self.touched.insert(id);
+        self.list(id);
         Ok(())
     }
 
@@ -315,6 +332,7 @@ impl Store {
             disk_stalls,
             now,
             clock: self.clock.as_ref(),
+            answering: self.listed.liveness.answering(),
             knobs: &self.config.knobs,
             engine: self.engine.as_mut(),
             receiving: &mut self.receiving,
@@ -322,7 +340,9 @@ impl Store {
         };
         step(replica, &mut cx);
         self.touched.insert(range);
-        let Effects { responses, published, splits, stray, wishes, messages, counts, failed } = effects;
+        let Effects { responses, published, splits, stray, wishes, messages, quiet, counts, failed } = effects;
+        self.list(range);
+        self.gather_words(quiet);
         self.stats.counts.commits += counts.commits;
         self.stats.counts.commands_applied += counts.commands_applied;
         self.stats.counts.elections_won += counts.elections_won;
@@ -373,7 +393,12 @@ impl Store {
             self.drain(now, Haste::AtOnce, out);
         }
         let raft_tick = self.ticks.is_multiple_of(self.config.knobs.raft_tick_every);
-        let ranges: Vec<RangeId> = self.replicas.keys().copied().collect();
+        if raft_tick {
+            self.tick_liveness(now, out);
+        }
+        let visited = if raft_tick { &self.listed.awake } else { &self.listed.busy };
+        let ranges: Vec<RangeId> = visited.iter().copied().collect();
+        self.stats.group_ticks += if raft_tick { ranges.len() as u64 } else { 0 };
         for range in ranges {
             self.with_replica(now, range, out, |replica, cx| {
                 if replica.stopped.is_some() {
@@ -394,6 +419,9 @@ impl Store {
                 replica.tick_weight(cx);
                 replica.tick_fence(cx);
                 replica.tick_waiting(cx);
+                if raft_tick {
+                    replica.tick_quiet(cx);
+                }
             });
         }
         // Again and again: it may have been elected since, or have found nobody to hand over to.

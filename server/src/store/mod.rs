@@ -14,6 +14,8 @@
 pub mod event;
 pub mod machine;
 pub mod ready;
+pub mod quiet;
+pub(crate) mod liveness;
 pub mod removal;
 pub mod report;
 pub mod recover;

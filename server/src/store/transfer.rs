@@ -28,6 +28,7 @@ impl Store {
 
     /// Hands the leadership of a range, if it is here, to the follower that is furthest and does not rest.
     pub fn transfer(&mut self, now: Duration, range: RangeId, haste: Haste, out: &mut Vec<Effect>) {
+        self.rouse(now, range, out);
         let Some(replica) = self.replicas.get(&range).filter(|r| r.group.is_leader()) else { return };
         let rests = |replica: &&ReplicaDescriptor| self.resting.contains::<NodeId>(&replica.node);
         let resting: Vec<u64> = replica.descriptor().replicas.iter().filter(rests).map(|r| r.id.0).collect();

@@ -125,6 +125,9 @@ pub fn replica(replica: &Replica) -> String {
             };
         }
     }
+    if replica.is_quiet() {
+        out.push_str(", quiet");
+    }
     if replica.hollow {
         out.push_str(", hollow");
     }
