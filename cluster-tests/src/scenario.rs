@@ -120,6 +120,7 @@ pub fn draw_replicated(seed: u64, nodes: usize, replicas: usize) -> Options {
     knobs.locks.wound_after = Duration::from_millis(rng.between(1, 50));
     knobs.ceiling_step = Duration::from_millis(rng.between(100, 1_000));
     draw_transfers(knobs, replicas, &mut Rng::new(seed, "transfers"));
+    draw_quiet(knobs, &mut Rng::new(seed, "quiet"));
     // What is lost for good, all together, leaves a majority.
     let lost = rng.below(nodes as u64) as usize;
     let minority: Vec<usize> = (lost..lost + (replicas - 1) / 2).map(|node| node % nodes).collect();
@@ -136,6 +137,16 @@ pub fn draw_replicated(seed: u64, nodes: usize, replicas: usize) -> Options {
         Abandon { nodes: minority[..count].to_vec(), dead: rng.one_in(2) }
     });
     options
+}
+
+/// When ranges fall quiet: in some seeds at the first opportunity.
+fn draw_quiet(knobs: &mut Knobs, rng: &mut Rng) {
+    let longest = if rng.one_in(2) { 100 } else { 2_000 };
+    knobs.quiet_after = Duration::from_millis(rng.between(0, longest));
+    knobs.beat_every = Duration::from_millis(rng.between(20, 200));
+    knobs.silent_after = knobs.beat_every * 2 + Duration::from_millis(rng.between(500, 1_000));
+    knobs.roll_call = rng.between(1, 4) as usize;
+    knobs.wakes_per_tick = rng.between(1, 4) as usize;
 }
 
 /// How contents travel, and what the placement driver is told.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use server::probe::Point;
 use txn::clock::Trust;
 
-use crate::scenario::draw_replicated;
+use crate::scenario::{draw, draw_moving};
 use crate::sim::probe::Points;
 use crate::sim::{Abandon, Fault, FaultPlan, Options};
 use crate::workload::{Operation, Work};
@@ -64,6 +64,7 @@ impl Script {
 
     /// What to run.
     pub fn options(&self) -> Options {
+        let base = if self.replicas < self.nodes { draw_moving } else { draw };
         Options {
             unquiet_ns: self.unquiet_ns,
             trust: self.trust,
@@ -71,7 +72,7 @@ impl Script {
             points: self.points.clone(),
             faults: FaultPlan(self.faults.clone()),
             operations: self.operations.clone().map(Arc::new),
-            ..draw_replicated(self.seed, self.nodes, self.replicas)
+            ..base(self.seed, self.nodes)
         }
     }
 
@@ -102,7 +103,7 @@ impl Script {
             script.replicas = script.nodes;
         }
         let greatest = script.faults.iter().map(|(_, fault)| fault.greatest_node()).max().unwrap_or(0);
-        if script.nodes < 3 || script.replicas > script.nodes || greatest >= script.nodes {
+        if script.nodes < 3 || ![script.nodes, 3].contains(&script.replicas) || greatest >= script.nodes {
             return Err("there are too few nodes".into());
         }
         Ok(script)
@@ -174,7 +175,6 @@ impl fmt::Display for Script {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::draw;
     use crate::workload::operation;
 
     #[test]

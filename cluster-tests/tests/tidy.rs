@@ -29,7 +29,7 @@ const CRATES: [(&str, &[&str]); 6] = [
 ];
 
 /// Which other modules of the server each of them may name. Nobody may name `cli`.
-const MODULES: [(&str, &[&str]); 15] = [
+const MODULES: [(&str, &[&str]); 16] = [
     ("raft", &[]),
     ("range", &["raft", "config", "env", "probe"]),
     ("store", &["range", "raft", "config", "env", "probe"]),

@@ -67,6 +67,55 @@ pub enum Body {
         #[n(1)]
         replica: ReplicaId,
     },
+    /// A store says that it lives: one message for all quiet ranges that it shares with the receiver.
+    #[n(8)]
+    Beat(#[n(0)] Beat),
+    /// Leaders fall quiet.
+    #[n(9)]
+    Quiet(#[n(0)] Vec<QuietWord>),
+    /// These ranges are not to be quiet, at the receiver.
+    #[n(10)]
+    Wake(#[n(0)] Vec<RangeId>),
+}
+
+/// A store lives.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Beat {
+    /// Tells the lives of its process apart.
+    #[n(0)]
+    pub run: u64,
+    /// Whether the receiver is to answer, if it would not say the same of itself anyway.
+    #[n(1)]
+    pub asks: bool,
+    /// Some of the ranges that the sender holds for quietly led by the receiver, others each time. Whichever is not is answered with a
+    /// [`Body::Wake`].
+    #[n(2)]
+    pub roll: Vec<QuietRange>,
+}
+
+/// A range, quiet in a term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct QuietRange {
+    #[n(0)]
+    pub range: RangeId,
+    #[n(1)]
+    pub term: u64,
+}
+
+/// A leader tells a follower that its range falls quiet: neither ticks any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct QuietWord {
+    #[n(0)]
+    pub range: RangeId,
+    #[n(1)]
+    pub from: ReplicaId,
+    #[n(2)]
+    pub to: ReplicaId,
+    #[n(3)]
+    pub term: u64,
+    /// The last entry of the log: everything is committed. Whoever does not hold just this stays awake.
+    #[n(4)]
+    pub commit: u64,
 }
 
 /// A word between two replicas about the contents that one of them lacks.

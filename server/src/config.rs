@@ -78,6 +78,16 @@ pub struct Knobs {
     pub splitting: SplitLimits,
     /// Whether ranges are split without being asked.
     pub split_ranges: bool,
+    /// How long a range is asked nothing before it falls quiet; see [`crate::range::quiet`].
+    pub quiet_after: Duration,
+    /// How often stores that share quiet ranges tell each other that they live; and after how long without a word one counts as silent: not
+    /// below the election timeout.
+    pub beat_every: Duration,
+    pub silent_after: Duration,
+    /// Quiet ranges of which a follower asks its leader's store with each beat.
+    pub roll_call: usize,
+    /// Quiet ranges that a store wakes in a Raft tick, if it wakes them all.
+    pub wakes_per_tick: usize,
     /// How often a node reports what it leads to the placement driver, what has changed; and how often everything.
     pub report_every: Duration,
     pub report_all_every: Duration,
@@ -128,6 +138,11 @@ impl Default for Knobs {
             snapshot_patience: Duration::from_secs(10),
             splitting: SplitLimits::default(),
             split_ranges: true,
+            quiet_after: Duration::from_secs(1),
+            beat_every: Duration::from_millis(100),
+            silent_after: Duration::from_millis(600),
+            roll_call: 128,
+            wakes_per_tick: 500,
             report_every: Duration::from_secs(1),
             report_all_every: Duration::from_secs(15),
             placement: Settings::default(),

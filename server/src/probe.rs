@@ -49,10 +49,12 @@ pub enum Point {
     SlowRecovery,
     /// A leader's descriptor is not published.
     PublicationLost,
+    /// A leader falls quiet, and a follower is not told.
+    QuietWordLost,
 }
 
 impl Point {
-    pub const ALL: [Point; 19] = [
+    pub const ALL: [Point; 20] = [
         Point::CommitLeftStaged,
         Point::LateCompletion,
         Point::HeartbeatSkipped,
@@ -72,6 +74,7 @@ impl Point {
         Point::ScatterApart,
         Point::SlowRecovery,
         Point::PublicationLost,
+        Point::QuietWordLost,
     ];
 }
 
@@ -160,10 +163,20 @@ pub enum Path {
     /// A leader wanted its range split; the placement driver had a range changed.
     SplitWished,
     Placed,
+    /// A leader, and a follower, fell quiet; a follower was told to and could not; a range that watched a node woke as that node had changed;
+    /// a follower was told that its leader is not quiet.
+    LeaderQuiet,
+    FollowerQuiet,
+    QuietDeclined,
+    WokenByNode,
+    WokenByRoll,
+    /// A leader handed over with a summary of what was read; another one began with it.
+    HandedOver,
+    HandedLeader,
 }
 
 impl Path {
-    pub const ALL: [Path; 49] = [
+    pub const ALL: [Path; 56] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -213,6 +226,13 @@ impl Path {
         Path::FoundElsewhere,
         Path::SplitWished,
         Path::Placed,
+        Path::LeaderQuiet,
+        Path::FollowerQuiet,
+        Path::QuietDeclined,
+        Path::WokenByNode,
+        Path::WokenByRoll,
+        Path::HandedOver,
+        Path::HandedLeader,
     ];
 }
 

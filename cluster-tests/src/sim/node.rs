@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proto::{ClusterId, Locality, NodeDescriptor, NodeId, NodeRecord, RangeDescriptor};
+use server::admin::Office;
 use server::config::Knobs;
 use server::kv::{Db, DbConfig};
 use server::raft::LogFrame;
@@ -21,6 +22,7 @@ pub struct Process {
     pub env: Arc<SimEnv>,
     pub store: Store,
     pub db: Db,
+    pub office: Office,
 }
 
 /// See the module.
@@ -132,6 +134,7 @@ impl Node {
             members: options.ids(),
             knobs: options.knobs_of(self.index),
             seed: options.seed ^ (self.life << 32),
+            run: self.life,
             logger: server::raft::logger(),
         };
         let store = Store::open(config, env.clock.clone(), Box::new(self.disk.engine.clone()), log)
@@ -148,7 +151,8 @@ impl Node {
             members: options.ids().into_iter().map(member).collect(),
             ranges: options.first_ranges(),
         });
-        self.process = Some(Process { env, store, db });
+        let office = Office::new(db.clone());
+        self.process = Some(Process { env, store, db, office });
         Ok(torn)
     }
 

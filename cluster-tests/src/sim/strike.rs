@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proto::{NodeId, RangeDescriptor, RangeId};
+use server::store::transfer::Haste;
 
 use super::disk::Loss;
 use super::faults::Fault;
@@ -183,11 +184,13 @@ impl World {
 
     /// Hands over the leadership of one of the ranges that a node leads.
     fn transfer(&mut self, node: usize, dice: u64) {
-        self.ask_store(node, |store, _| {
+        let now = Duration::from_nanos(self.now());
+        self.ask_store(node, |store, effects| {
             let led = store.replicas().filter(|replica| replica.group.is_leader());
             let led: Vec<RangeId> = led.map(|replica| replica.descriptor().id).collect();
             if let Some(range) = led.get(dice as usize % led.len().max(1)) {
-                store.transfer(*range);
+                let haste = if dice >> 32 & 3 == 0 { Haste::AtOnce } else { Haste::Planned };
+                store.transfer(now, *range, haste, effects);
             }
         });
     }

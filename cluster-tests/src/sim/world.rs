@@ -10,7 +10,7 @@ use proto::message::{Body, Envelope};
 use proto::{NodeId, codec};
 use server::admin::{Driver, Office};
 use server::config::Knobs;
-use server::env::Env;
+use server::env::{Env, Errands};
 use server::kv::{Db, Error};
 use server::store::{Effect, Event};
 use txn::clock::Trust;
@@ -476,10 +476,15 @@ impl World {
                 let after = self.rng.between(1_000_000, 50_000_000);
                 self.schedule(after, Happening::Flushed { node, life, number });
             }
-            Effect::Publish(descriptor) => self.errand(node, |db| async move { drop(db.publish(&descriptor).await) }),
+            Effect::Publish(descriptor) => {
+                if let Some(process) = &self.nodes[node].process {
+                    process.office.publish(descriptor);
+                }
+            }
             Effect::Split(wish) => {
                 self.errand(node, |db| async move { drop(Office::new(db).split_range(&wish).await) })
             }
+            Effect::AskFor(stray) => self.errand(node, |db| async move { db.ask_for(&stray).await }),
             Effect::Report(report) => {
                 if let Some(process) = &self.nodes[node].process {
                     process.db.send_report(&report);

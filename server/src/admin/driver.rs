@@ -16,12 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use proto::{Epoch, Key, NodeId, RangeDescriptor, RangeId, Span};
+use proto::{Epoch, Key, NodeId, NodeState, RangeDescriptor, RangeId, Span};
 use range_split::placement::{Memory, Operation, plan};
 
 use super::cuts::cuts;
 use super::office::Office;
-use super::picture::{Sources, is_whole, picture};
+use super::picture::{SUSPECT_AFTER, Sources, is_whole, picture};
 use crate::config::Knobs;
 use crate::env::SplitWish;
 use crate::kv::reports::Reports;
@@ -36,6 +36,8 @@ const REPORTED_WITHIN: Duration = Duration::from_secs(5);
 /// How often the driver reads the descriptors of all ranges, to find those that nobody leads.
 const SCAN_EVERY: Duration = Duration::from_secs(10);
 
+/// With nothing changed for so long the driver looks only as seldom: thousands of idle ranges are not to be planned for every second.
+const REST: Duration = Duration::from_secs(10);
 /// How often the driver reads what is wished.
 const WISHES_EVERY: Duration = Duration::from_secs(3);
 /// Ranges that are split for wishes in one round.
@@ -69,6 +71,10 @@ struct State {
     wishes: Option<Vec<Wish>>,
     wishes_read: Option<Duration>,
     refusals: Vec<String>,
+    members: Vec<(NodeId, NodeState)>,
+    /// When it last looked, and when it last did something.
+    looked: Option<Duration>,
+    acted: Option<Duration>,
 }
 
 /// See the module. Cheap to clone.
@@ -107,9 +113,12 @@ impl Driver {
     /// One look, and whatever follows from it.
     pub async fn round(&self) {
         let now = self.now();
+        if self.may_rest(now) {
+            return;
+        }
         let reports = self.db.reports();
         if !self.leads(&reports) {
-            *self.state() = State::default();
+            *self.state() = State { looked: Some(now), ..State::default() };
             return;
         }
         let since = *self.state().since.get_or_insert(now);
@@ -118,6 +127,7 @@ impl Driver {
         let work = self.decide(now, since, &reports);
         self.tell_refusals().await;
         for operation in work.operations {
+            self.state().acted = Some(now);
             let driver = self.clone();
             self.db.env().spawn(Box::pin(async move { driver.carry_out(operation).await }));
         }
@@ -125,6 +135,24 @@ impl Driver {
             let driver = self.clone();
             self.db.env().spawn(Box::pin(async move { driver.cut(cut).await }));
         }
+    }
+
+    /// Whether nothing has changed for so long that another look would see the same. Now and then it looks nevertheless.
+    fn may_rest(&self, now: Duration) -> bool {
+        let mut state = self.state();
+        let looked = state.looked.is_some_and(|looked| now < looked + REST);
+        let acted = state.acted.is_some_and(|acted| now < acted + REST);
+        let members: Vec<(NodeId, NodeState)> =
+            self.db.members().iter().map(|member| (member.descriptor.id, member.state)).collect();
+        let nodes: Vec<NodeId> = members.iter().filter(|(_, state)| state.counts()).map(|(node, _)| *node).collect();
+        let settled = self.db.reports_settled(&nodes, now.saturating_sub(SUSPECT_AFTER));
+        let same = settled.is_some_and(|changed| now >= changed + REST) && members == state.members;
+        state.members = members;
+        let rests = looked && !acted && state.flights.is_empty() && same;
+        if !rests {
+            state.looked = Some(now);
+        }
+        rests
     }
 
     /// Whether this node leads the meta range, as its own store has reported.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use proto::message::Body;
 use proto::report::StoreReport;
-use proto::{Key, NodeId, RangeDescriptor};
+use proto::{Key, NodeId, RangeDescriptor, RangeId, ReplicaId};
 
 pub use clock::{Bound, Clock, ClockSource, Interval, NodeClock};
 
@@ -34,11 +34,21 @@ pub struct SplitWish {
     pub reason: String,
 }
 
+/// A replica that nobody leads, and that may have been removed from its range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    pub range: RangeId,
+    pub start: Key,
+    pub replica: ReplicaId,
+}
+
 /// What a store asks of its node, beside messages and its disk: work that takes transactions.
 pub trait Errands: Send + Sync {
     /// Puts a leader's descriptor into the meta range, unless a newer one is there.
     fn publish(&self, descriptor: RangeDescriptor);
     fn split(&self, wish: SplitWish);
+    /// Asks those who hold the range now whether the replica may go.
+    fn ask_for(&self, stray: Stray);
     /// Tells the placement driver.
     fn report(&self, report: StoreReport);
 }

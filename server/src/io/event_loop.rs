@@ -131,6 +131,7 @@ fn run(parts: LoopParts, inbox: &Receiver<Input>, inputs: Sender<Input>) {
                 }
                 Effect::Publish(descriptor) => errands.publish(descriptor),
                 Effect::Split(wish) => errands.split(wish),
+                Effect::AskFor(stray) => errands.ask_for(stray),
                 Effect::Report(report) => errands.report(report),
                 Effect::Stop(why) => {
                     fatal(format!("the storage engine cannot be written: {why}. The node stops"));

@@ -117,14 +117,17 @@ impl LogFiles {
     pub fn append(&mut self, frames: Vec<LogFrame>) -> io::Result<()> {
         let merged = frame::merge(frames);
         let mut encoded = self.encode(&merged)?;
+        // Only then may a segment have become obsolete: to look through thousands of groups is not for every frame.
+        let mut look = merged.groups.iter().any(|record| record.truncated.is_some() || record.removed);
         if self.offset > HEADER && self.offset + encoded.bytes.len() as u64 > self.segment_bytes {
             self.rotate()?;
+            look = true;
             // The segment's number is part of its checksum.
             encoded = self.encode(&merged)?;
         }
         self.remember(merged);
         self.write(&encoded)?;
-        self.drop_old_segments()
+        if look { self.drop_old_segments() } else { Ok(()) }
     }
 
     fn encode(&self, frame: &LogFrame) -> io::Result<EncodedFrame> {

@@ -110,6 +110,13 @@ impl Db {
         self.shared.reports.lock().expect("no holder of this lock panics").clone()
     }
 
+    /// When what nodes have reported was last seen to change; never, if one of these has not reported lately.
+    pub fn reports_settled(&self, nodes: &[NodeId], heard_since: Duration) -> Option<Duration> {
+        let reports = self.shared.reports.lock().expect("no holder of this lock panics");
+        let heard = |node: &NodeId| reports.nodes.get(node).is_some_and(|reported| reported.heard >= heard_since);
+        nodes.iter().all(heard).then_some(reports.changed)
+    }
+
     /// Sends this node's report to wherever a placement driver may be.
     pub fn send_report(&self, report: &StoreReport) {
         let meta = self.shared.router.range_of(&meta_span().start);

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use proto::message::Body;
 use proto::range::{RangeOperation, RangeStatus, ReplicaChange};
 use proto::request::{Operation, ReplyBody};
 use proto::{Key, NodeId, RangeDescriptor, ReplicaRole};
@@ -12,6 +13,7 @@ use proto::{Key, NodeId, RangeDescriptor, ReplicaRole};
 use super::db::Db;
 use super::error::Error;
 use super::router::Failure;
+use crate::env::Stray;
 
 /// What brings a replica nearer to where it is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +93,19 @@ impl Db {
             self.shared.router.learn(descriptors);
         }
         Ok(())
+    }
+
+    /// Asks those who hold a range, as the meta range has it, whether a replica here may be deleted. They answer its store, or nobody.
+    pub async fn ask_for(&self, stray: &Stray) {
+        // If it cannot be found out now, the store asks again.
+        let _ = self.shared.router.look_up(&stray.start).await;
+        let range = self.shared.router.range_of(&stray.start);
+        if range.id == stray.range && range.has_removed(stray.replica) {
+            for holder in &range.replicas {
+                let body = Body::Straggler { range: stray.range, replica: stray.replica };
+                self.shared.router.send(holder.node, body);
+            }
+        }
     }
 
     /// Gives the range that holds a key a voter on one node, and takes the one on another away if more than `voters` are left; step by

@@ -4,6 +4,7 @@
 //! ordinary transaction that replaces what is there if it is older. The meta range therefore lags a little; what a
 //! gateway learns from it, and from redirects, is always only a hint that the range itself confirms or corrects.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future;
@@ -50,6 +51,28 @@ impl Db {
         let ask = Operation::Locks(Locks { txn: TxnId::default(), keep: true });
         let calls = ranges.iter().map(|(range, _)| self.shared.router.call(range, ask.clone(), PATIENCE));
         future::join_all(calls).await;
+    }
+
+    /// Of these descriptors, those that the meta range lacks, or has older ones of: one scan, where there are many.
+    ///
+    /// # Errors
+    /// When the meta range does not answer.
+    pub async fn unpublished(&self, wanted: Vec<RangeDescriptor>) -> Result<Vec<RangeDescriptor>, Error> {
+        let bounds = wanted.iter().map(|descriptor| meta_key(&descriptor.start));
+        let (Some(first), Some(last)) = (bounds.clone().min(), bounds.max()) else { return Ok(wanted) };
+        let mut found = BTreeMap::new();
+        let mut rest = Some(Span { start: first, end: last.next() });
+        let mut txn = self.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
+        while let Some(span) = rest {
+            let page = txn.scan(&span, ScanOptions::default()).await?;
+            let rows = page.rows.iter();
+            let known =
+                rows.filter_map(|(_, value)| codec::decode::<RangeDescriptor>("a range descriptor", value).ok());
+            found.extend(known.map(|descriptor| (descriptor.start, descriptor.epoch)));
+            rest = page.resume;
+        }
+        let lacks = |wanted: &RangeDescriptor| found.get(&wanted.start).is_none_or(|epoch| *epoch < wanted.epoch);
+        Ok(wanted.into_iter().filter(lacks).collect())
     }
 
     /// Puts a range's descriptor into the meta range, unless something newer is there.

@@ -3,7 +3,7 @@
 //! Reports go to every node with a replica of the meta range, so that whoever leads it next has a picture already. They may be lost or
 //! late; a full one comes now and then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proto::range::RangeStatus;
@@ -34,6 +34,8 @@ pub struct Reports {
     pub nodes: BTreeMap<NodeId, Reported>,
     /// Each range as its leader last told of it.
     pub ranges: BTreeMap<RangeId, RangeStatus>,
+    /// When anything of this was last seen to change.
+    pub changed: Duration,
 }
 
 impl Reports {
@@ -69,25 +71,35 @@ impl Reports {
         if !report.full && report.number != node.number + 1 {
             node.whole = false;
         }
+        let before = node.whole;
         node.whole |= report.full;
+        let mut news = before != node.whole;
         node.number = report.number;
         node.heard = now;
         node.bytes_used = report.bytes_used;
         node.bytes_capacity = report.bytes_capacity;
         node.replicas = report.replicas;
         if report.full {
-            self.ranges.retain(|_, status| status.leader != from);
+            let told: BTreeSet<RangeId> = report.ranges.iter().map(|status| status.descriptor.id).collect();
+            let count = self.ranges.len();
+            self.ranges.retain(|id, status| status.leader != from || told.contains(id));
+            news |= self.ranges.len() < count;
         }
         for range in report.lost {
             if self.ranges.get(&range).is_some_and(|status| status.leader == from) {
                 self.ranges.remove(&range);
+                news = true;
             }
         }
         for status in report.ranges {
             let id = status.descriptor.id;
             if self.ranges.get(&id).is_none_or(|known| known.descriptor.epoch <= status.descriptor.epoch) {
-                self.ranges.insert(id, status);
+                let old = self.ranges.insert(id, status);
+                news |= old.as_ref() != self.ranges.get(&id);
             }
+        }
+        if news {
+            self.changed = now;
         }
     }
 }

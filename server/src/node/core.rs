@@ -199,6 +199,7 @@ fn store_config(identity: &Identity, members: &[NodeRecord], knobs: &Arc<Knobs>,
         members: members.iter().map(|member| member.descriptor.id).collect(),
         knobs: knobs.clone(),
         seed,
+        run: seed,
         logger: crate::raft::logger(),
     }
 }

@@ -450,6 +450,12 @@ impl Group {
         able.max_by_key(|(id, p)| (p.matched, **id)).map(|(id, _)| *id)
     }
 
+    /// An entry of the log, if it is there.
+    pub fn entry(&self, index: u64) -> Option<Entry> {
+        let found = self.node.raft.raft_log.slice(index, index + 1, None, raft::GetEntriesContext::empty(false));
+        found.ok()?.pop()
+    }
+
     /// Whether the log holds this very entry.
     pub fn holds(&self, index: u64, term: u64) -> bool {
         self.node.raft.raft_log.match_term(index, term)
@@ -489,6 +495,56 @@ impl Group {
             needs_snapshot: p.state == raft::ProgressState::Snapshot,
         };
         self.node.raft.prs().iter().map(one).collect()
+    }
+
+    /// On a leader, whether it has nothing left to do: all is committed, on disk and applied here, and so it is at every follower that
+    /// `answers`. Of the others nobody knows.
+    pub fn is_done(&self, answers: impl Fn(u64) -> bool) -> bool {
+        let (raft, last) = (&self.node.raft, self.last_index());
+        let here = raft.raft_log.committed == last && raft.raft_log.applied == last && raft.raft_log.persisted == last;
+        let there = |id: u64, p: &raft::Progress| {
+            let done = p.matched == last && p.committed_index == last && p.pending_request_snapshot == 0;
+            done || !answers(id)
+        };
+        here && self.is_leader()
+            && raft.lead_transferee.is_none()
+            && self.is_synced()
+            && self.installing.is_none()
+            && raft.prs().iter().all(|(id, p)| *id == self.config.replica || there(*id, p))
+    }
+
+    /// Whether this follower holds just what its leader says that there is, and nothing else is going on.
+    pub fn is_in_step(&self, leader: u64, term: u64, commit: u64) -> bool {
+        let (raft, log) = (&self.node.raft, &self.node.raft.raft_log);
+        let holds = self.last_index() == commit && log.committed == commit && log.applied == commit;
+        raft.state == StateRole::Follower
+            && (raft.term, raft.leader_id) == (term, leader)
+            && raft.pending_request_snapshot == 0
+            && !self.hollow
+            && self.installing.is_none()
+            && holds
+            && self.is_synced()
+    }
+
+    /// Whether a message says nothing that this replica does not know: a late heartbeat, or a late answer to one.
+    pub fn is_stale_news(&self, message: &Message) -> bool {
+        let raft = &self.node.raft;
+        let same = message.term == raft.term;
+        match message.get_msg_type() {
+            MessageType::MsgHeartbeat => {
+                same && message.from == raft.leader_id && message.commit <= raft.raft_log.committed
+            }
+            MessageType::MsgHeartbeatResponse => same && self.is_leader(),
+            _ => false,
+        }
+    }
+
+    /// The leader's node has been silent for an election timeout, though no tick has told this replica.
+    pub fn miss_leader(&mut self) {
+        if !self.is_leader() {
+            let raft = &mut self.node.raft;
+            raft.election_elapsed = raft.election_elapsed.max(self.config.election_ticks);
+        }
     }
 
     /// Whether nothing is waiting to be synced.

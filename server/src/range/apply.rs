@@ -70,7 +70,8 @@ impl Replica {
                 }
                 Some(Trigger::Members { descriptor }) => self.apply_members(cx, &mut batch, descriptor),
                 Some(Trigger::Settled { epoch }) => self.apply_settled(cx, &mut batch, epoch),
-                None => {}
+                // It speaks to the next leader.
+                Some(Trigger::HandOver { .. }) | None => {}
             }
             finished.push((entry.term, command.proposal));
         }
@@ -80,6 +81,7 @@ impl Replica {
         self.dirty = true;
         for (term, proposal) in finished {
             self.finish(cx, term, proposal);
+            self.handover_applied(proposal);
         }
         if own_term {
             self.start_serving(cx);

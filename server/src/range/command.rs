@@ -45,4 +45,11 @@ pub enum Trigger {
         #[n(0)]
         epoch: Epoch,
     },
+    /// The leader serves nothing after this in its term.
+    #[n(3)]
+    HandOver {
+        /// Everything in the range counts as read up to here.
+        #[n(0)]
+        read_summary: Timestamp,
+    },
 }

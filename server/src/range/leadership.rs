@@ -8,6 +8,7 @@
 
 use proto::request::{Refusal, Response};
 
+use super::handover::summary_in;
 use super::replica::{Leading, Replica, Surroundings};
 use super::serve::{Wake, respond};
 use super::state::INITIAL_POSITION;
@@ -33,19 +34,27 @@ impl Replica {
         // The library has appended this term's empty entry already. If it follows the range's beginning directly, nobody has
         // ever led this range, and only its floor binds; else some leader may have served up to its fence.
         let first = self.group.last_index() == INITIAL_POSITION + 1;
-        let low_water = if first {
-            self.state.read_floor
-        } else {
-            self.state.read_floor.max(cx.clock.reading().plus(cx.knobs.read_window))
+        let handed = self.group.entry(self.group.last_index() - 1).and_then(|entry| summary_in(&entry));
+        let low_water = match handed {
+            _ if first => self.state.read_floor,
+            // The leader before had ended its service, and nobody has led since.
+            Some(summary) => self.state.read_floor.max(summary),
+            None => self.state.read_floor.max(cx.clock.reading().plus(cx.knobs.read_window)),
         };
         self.eager_ticks = 0;
-        cx.knobs.probe.took(if first { Path::FirstLeader } else { Path::LaterLeader });
+        cx.knobs.probe.took(match handed {
+            _ if first => Path::FirstLeader,
+            Some(_) => Path::HandedLeader,
+            None => Path::LaterLeader,
+        });
         cx.effects.counts.elections_won += 1;
+        self.stir(cx.now);
         self.leading = Some(Leading::new(self.group.term(), low_water, cx.knobs, cx.now));
     }
 
     /// Leads no more: whoever waits shall ask elsewhere, and what is in flight may or may not take effect.
     pub fn step_down(&mut self, cx: &mut Surroundings<'_>) {
+        self.rouse(cx);
         let Some(leading) = self.leading.take() else { return };
         for waiting in leading.waiting.into_values() {
             let refusal = self.refusal();

@@ -24,6 +24,7 @@ use super::command::Trigger;
 use super::replica::{Origin, Replica, Surroundings};
 use super::serve::Proposed;
 use super::state;
+use crate::env::Stray;
 use crate::probe::Path;
 use crate::raft::MemberChange;
 
@@ -185,7 +186,7 @@ impl Replica {
     }
 
     /// Hands the leadership to the voter on a node.
-    pub(super) fn hand_over(&mut self, to: NodeId) -> Result<ReplyBody, Refusal> {
+    pub(super) fn hand_over(&mut self, cx: &mut Surroundings<'_>, to: NodeId) -> Result<ReplyBody, Refusal> {
         let replica = held(self.descriptor(), to)?;
         if !matches!(replica.role, ReplicaRole::Voter | ReplicaRole::Incoming) {
             return Err(refuse(format!(
@@ -193,16 +194,22 @@ impl Replica {
                 self.descriptor().id
             )));
         }
-        if replica.id != self.me.id {
-            self.group.transfer_leader(replica.id.0);
-            self.dirty = true;
+        if replica.id == self.me.id {
+            return Ok(ReplyBody::Ok);
         }
+        self.may_reshape()?;
+        let status = self.status();
+        let seen = status.replicas.iter().find(|seen| seen.id == replica.id);
+        if !seen.is_some_and(|seen| seen.has_caught_up(status.last_index)) {
+            return Err(Refusal::Invalid(format!("the replica on {to} lags: it cannot lead yet")));
+        }
+        self.hand_over_to(cx, replica.id.0);
         Ok(ReplyBody::Ok)
     }
 
     /// A leader leaves a joint configuration; one that is on its way out lets another do it.
     pub fn tick_members(&mut self, cx: &mut Surroundings<'_>) {
-        let idle = self.leading.as_ref().is_some_and(|leading| leading.serving && leading.reshaping.is_none());
+        let idle = self.is_serving() && self.leading.as_ref().is_some_and(|leading| leading.reshaping.is_none());
         if self.has_departed() {
             if self.group.is_leader() {
                 self.resign(cx);
@@ -294,6 +301,20 @@ impl Replica {
             let body = Body::Removed { replica: gone.id, descriptor: self.descriptor().clone() };
             cx.effects.messages.push((gone.node, body));
         }
+    }
+
+    /// A replica that nobody leads, and that hears from nobody, may have been removed by those who have been removed themselves since: it has them
+    /// found who hold the range now.
+    pub fn tick_stray(&mut self, cx: &mut Surroundings<'_>) {
+        const SILENCE: Duration = Duration::from_secs(5);
+        let led = self.group.leader().is_some() && !self.hollow;
+        if led || self.incoming.is_some() || cx.now < self.heard + SILENCE {
+            return;
+        }
+        // Again after as long.
+        self.heard = cx.now;
+        let (range, start) = (self.descriptor().id, self.descriptor().start.clone());
+        cx.effects.stray = Some(Stray { range, start, replica: self.me.id });
     }
 
     /// A removed replica that has not been told yet that it may go asks whoever may know.

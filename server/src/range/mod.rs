@@ -5,10 +5,12 @@
 //!
 //! * [`serve`]: a request comes in, waits for what it must wait for, is evaluated, answered or proposed.
 //! * [`leadership`]: when a leader may serve at all, and up to which timestamp.
+//! * [`handover`]: a leader makes way for another.
 //! * [`apply`]: a committed entry goes into the engine; its proposer is answered.
 //! * [`split`]: one range becomes two.
 //! * [`weigh`]: how large a range is and what it is asked, and whether it wants to be split for that.
 //! * [`membership`]: replicas are added, promoted and removed.
+//! * [`quiet`]: an idle range neither ticks nor sends.
 //! * [`snapshot`], [`incoming`]: a replica that the log cannot help is given the range's contents.
 //!
 //! **Timestamps are the lease.** A leader serves reads up to its *fence*: an HLC reading that it put on a heartbeat round
@@ -21,11 +23,13 @@ pub mod state;
 pub mod replica;
 pub mod serve;
 pub mod leadership;
+pub mod handover;
 pub mod apply;
 pub mod split;
 pub mod weigh;
 pub mod membership;
 pub mod snapshot;
 pub mod incoming;
+pub mod quiet;
 
 pub use replica::{Bootstrap, Replica, Surroundings};

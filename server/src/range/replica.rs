@@ -1,9 +1,9 @@
 //! A replica's state and accessors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use proto::message::{Body, RaftMessage};
+use proto::message::{Body, QuietWord, RaftMessage};
 use proto::request::{RangeRequest, Refusal, ReplyBody, Response};
 use proto::{Epoch, Key, NodeId, RangeDescriptor, ReplicaDescriptor, ReplicaId, ReplicaRole, Span, Timestamp, TxnId};
 use raft::eraftpb::Message;
@@ -12,12 +12,14 @@ use txn::latches::{LatchId, Latches};
 use txn::locks::LockTable;
 use txn::reads::ReadMarks;
 
+use super::handover::HandOver;
 use super::incoming::Incoming;
+use super::quiet::Listing;
 use super::snapshot::Version;
 use super::state::{Applied, INITIAL_POSITION, RangeState};
 use super::weigh::Weighing;
 use crate::config::Knobs;
-use crate::env::{Clock, SplitWish};
+use crate::env::{Clock, SplitWish, Stray};
 use crate::probe::Path;
 use crate::raft::record::{HardState, LogPosition};
 use crate::raft::{Group, GroupConfig, Members, RecoveredGroup};
@@ -42,6 +44,8 @@ pub struct Surroundings<'a> {
     pub knobs: &'a Knobs,
     /// Whether the disk has not answered for long.
     pub disk_stalls: bool,
+    /// The nodes that are not silent, of those that were ever heard of.
+    pub answering: &'a BTreeSet<NodeId>,
     pub engine: &'a mut dyn Engine,
     /// From when on the store takes in more contents: what came used up its allowance until then.
     pub receiving: &'a mut Duration,
@@ -70,10 +74,14 @@ pub struct Effects {
     pub published: Vec<RangeDescriptor>,
     /// New replicas that came into being by a split, with their bytes, and led on this store if the left-hand one is.
     pub splits: Vec<(RangeState, u64, bool)>,
+    /// A replica that nobody leads, and that may have been removed.
+    pub stray: Option<Stray>,
     /// Splits that leaders want.
     pub wishes: Vec<SplitWish>,
     /// Words for other nodes' replicas.
     pub messages: Vec<(NodeId, Body)>,
+    /// Followers that are to fall quiet.
+    pub quiet: Vec<(NodeId, QuietWord)>,
     pub counts: Counts,
     /// The disk fails, which concerns the whole store.
     pub failed: Option<String>,
@@ -144,6 +152,8 @@ pub struct Leading {
     pub weighing: Weighing,
     /// The proposal in flight that changes the range itself.
     pub reshaping: Option<u64>,
+    /// It is handing over, and serves nothing any more.
+    pub handover: Option<HandOver>,
     /// No read is served above this.
     pub fence: Timestamp,
     /// Rounds asked for, with the HLC reading that went with each.
@@ -164,6 +174,7 @@ impl Leading {
             waiting: BTreeMap::new(),
             proposals: BTreeMap::new(),
             reshaping: None,
+            handover: None,
             departed: Vec::new(),
             weighing: Weighing::new(now),
             fence: Timestamp::ZERO,
@@ -202,6 +213,14 @@ pub struct Replica {
     pub(super) complete: Option<Version>,
     /// The log is kept from this entry on, until then, for those who are given contents.
     pub log_kept: Option<(u64, Duration)>,
+    /// Whom it watches while it is quiet: see [`super::quiet`].
+    pub quiet: Option<Vec<NodeId>>,
+    /// When it was last asked something, or woke.
+    pub(super) stirred: Duration,
+    /// How the store has it in its lists.
+    pub listing: Listing,
+    /// When it last heard from another replica of its range.
+    pub heard: Duration,
     /// When this replica, which was removed, last asked whether it may go.
     pub(super) asked_to_go: Option<Duration>,
     /// Where replicas are that the descriptor here does not know (yet), and that have written.
@@ -297,6 +316,10 @@ impl Replica {
             incoming: None,
             complete: None,
             log_kept: None,
+            quiet: None,
+            stirred: Duration::ZERO,
+            listing: Listing::default(),
+            heard: Duration::ZERO,
             asked_to_go: None,
             strangers: BTreeMap::new(),
         })
@@ -355,7 +378,7 @@ impl Replica {
     /// Whether it leads and may serve.
     pub fn is_serving(&self) -> bool {
         self.stopped.is_none()
-            && self.leading.as_ref().is_some_and(|l| l.serving && l.term == self.group.term())
+            && self.leading.as_ref().is_some_and(|l| l.serving && l.handover.is_none() && l.term == self.group.term())
             && self.group.is_leader()
     }
 
@@ -387,7 +410,10 @@ impl Replica {
     pub fn refusal(&self) -> Refusal {
         match &self.stopped {
             Some(why) => Refusal::Corrupt(format!("{} on {} has stopped: {why}", self.descriptor().id, self.me.node)),
-            None if self.group.is_leader() => Refusal::Busy("the leader is starting".into()),
+            None if self.group.is_leader() => match self.leading.as_ref().and_then(|leading| leading.handover) {
+                Some(handover) => Refusal::NotLeader(self.node_of(ReplicaId(handover.to))),
+                None => Refusal::Busy("the leader is starting".into()),
+            },
             None => Refusal::NotLeader(self.leader_node()),
         }
     }

@@ -43,10 +43,15 @@ pub(super) struct Proposed {
 impl Replica {
     /// A request has arrived.
     pub fn serve(&mut self, cx: &mut Surroundings<'_>, origin: Origin, request: RangeRequest) {
+        // A quiet follower wakes only where its leader is silent: whoever asks it may have tried that one.
+        if self.group.is_leader() || !self.leader.is_some_and(|leader| cx.answering.contains(&leader)) {
+            self.rouse(cx);
+        }
         if !self.is_serving() {
             let refusal = self.refusal();
             return respond(cx, origin, Response::Refused(refusal));
         }
+        self.stir(cx.now);
         let Some(leading) = self.leading.as_mut() else { return };
         leading.active = true;
         if let Operation::Locks(locks) = &request.operation {
@@ -149,7 +154,7 @@ impl Replica {
             return Ok(Step::Wait(Why::Latches));
         }
         if let Operation::Range(operation) = operation {
-            return Ok(self.evaluate_range(operation, access.writes));
+            return Ok(self.evaluate_range(cx, operation, access.writes));
         }
         let evaluation = evaluate(cx, leading, now, receipt_floor, operation)?;
         Ok(match evaluation {
@@ -182,7 +187,7 @@ impl Replica {
     }
 
     /// What is asked of the range itself.
-    fn evaluate_range(&mut self, operation: &RangeOperation, writes: Vec<Span>) -> Step {
+    fn evaluate_range(&mut self, cx: &mut Surroundings<'_>, operation: &RangeOperation, writes: Vec<Span>) -> Step {
         let answer = |result: Result<ReplyBody, Refusal>| match result {
             Ok(body) => Step::Respond(done(body)),
             Err(refusal) => Step::refuse(refusal),
@@ -193,7 +198,7 @@ impl Replica {
                 Ok(proposed) => Step::Propose(Box::new(proposed), writes, Timestamp::ZERO),
                 Err(refusal) => Step::refuse(refusal),
             },
-            RangeOperation::Transfer(to) => answer(self.hand_over(*to)),
+            RangeOperation::Transfer(to) => answer(self.hand_over(cx, *to)),
             RangeOperation::Inspect => answer(Ok(ReplyBody::Status(Box::new(self.status())))),
         }
     }
@@ -263,6 +268,7 @@ impl Replica {
     /// Proposes a command that nobody asked for.
     pub(super) fn propose_own(&mut self, cx: &mut Surroundings<'_>, proposed: Proposed) {
         let origin = self.own_origin();
+        self.stir(cx.now);
         let Some(leading) = self.leading.as_mut() else { return };
         let id = LatchId(leading.next_id());
         let request = RangeRequest {

@@ -69,6 +69,10 @@ impl Weighing {
         Weighing { sampler: LoadSampler::new(now), judged: now, ..Weighing::default() }
     }
 
+    pub fn is_surveying(&self) -> bool {
+        self.survey.is_some()
+    }
+
     /// Counts a request. `number` differs from request to request.
     pub fn count(&mut self, now: Duration, number: u64, operation: &Operation, limits: &SplitLimits) {
         let access = participant::access(operation);
@@ -92,14 +96,30 @@ impl Replica {
         self.judge(cx);
     }
 
+    /// Before an idle leader falls quiet. Says whether something is still to be done.
+    pub(super) fn judge_before_rest(&mut self, cx: &mut Surroundings<'_>) -> bool {
+        if self.leading.as_ref().is_some_and(|leading| leading.weighing.judged < self.stirred) {
+            self.judge_now(cx);
+        }
+        let Some(leading) = &mut self.leading else { return true };
+        let weighing = &mut leading.weighing;
+        let wishes = weighing.wished.is_some_and(|wished| cx.now < wished + WISH_AGAIN + JUDGE_EVERY);
+        // Nobody counts any more.
+        weighing.load = 0;
+        weighing.is_surveying() || wishes
+    }
+
     fn judge(&mut self, cx: &mut Surroundings<'_>) {
+        if self.leading.as_ref().is_some_and(|leading| cx.now >= leading.weighing.judged + JUDGE_EVERY) {
+            self.judge_now(cx);
+        }
+    }
+
+    fn judge_now(&mut self, cx: &mut Surroundings<'_>) {
         let (bytes, descriptor) = (self.applied.bytes, &self.state.descriptor);
         let Some(leading) = &mut self.leading else { return };
         let weighing = &mut leading.weighing;
         let asked = weighing.wished.is_some_and(|wished| cx.now < wished + WISH_AGAIN);
-        if cx.now < weighing.judged + JUDGE_EVERY {
-            return;
-        }
         weighing.judged = cx.now;
         let limits = &cx.knobs.splitting;
         weighing.load = weighing.sampler.rate(cx.now, limits);

@@ -6,7 +6,7 @@ use proto::message::{Body, Envelope};
 use proto::report::StoreReport;
 use proto::{NodeId, NodeState, RangeDescriptor};
 
-use crate::env::SplitWish;
+use crate::env::{SplitWish, Stray};
 use crate::raft::LogFrame;
 
 /// What a store is told.
@@ -48,6 +48,8 @@ pub enum Effect {
     Publish(RangeDescriptor),
     /// Split a range, once there is an id for the right-hand one.
     Split(SplitWish),
+    /// Ask those who hold a range now whether a replica here may go.
+    AskFor(Stray),
     /// Tell the placement driver, wherever it is.
     Report(StoreReport),
     /// Stop the node: its disk does not do what it is told, for this reason. What was acknowledged is on disk or elsewhere, and a

@@ -13,7 +13,9 @@ use raft::eraftpb::MessageType;
 use txn::engine::Engine;
 
 use super::event::{Effect, Event};
+use super::quiet::Listed;
 use super::report::Reporting;
+use super::transfer::Haste;
 use super::truncate::Truncation;
 use crate::config::Knobs;
 use crate::env::Clock;
@@ -35,6 +37,8 @@ pub struct StoreConfig {
     pub knobs: Arc<Knobs>,
     /// Drives the election timeouts.
     pub seed: u64,
+    /// Tells the lives of the store's process apart: not used before.
+    pub run: u64,
     pub logger: slog::Logger,
 }
 
@@ -46,6 +50,10 @@ pub struct StoreStats {
     pub refused_messages: u64,
     /// Raft ticks at which the disk had stalled.
     pub stalled_ticks: u64,
+    /// Raft ticks of single groups.
+    pub group_ticks: u64,
+    /// Raft messages of single groups.
+    pub raft_messages: u64,
 }
 
 /// See the module.
@@ -71,10 +79,11 @@ pub struct Store {
     pub(super) truncation: Truncation,
     pub(super) stats: StoreStats,
     /// Members that are to lead nothing; this node perhaps among them.
-    resting: BTreeSet<NodeId>,
+    pub(super) resting: BTreeSet<NodeId>,
     ticks: u32,
     clock_reported: Duration,
     pub(super) reporting: Reporting,
+    pub(super) listed: Listed,
 }
 
 /// What a frame holds that must be told when it is on disk.
@@ -113,6 +122,7 @@ impl Store {
             ticks: 0,
             clock_reported: Duration::ZERO,
             reporting: Reporting::default(),
+            listed: Listed::default(),
         }
     }
 
@@ -129,7 +139,7 @@ impl Store {
             Event::Tick => self.tick(now, out),
             Event::Synced(number) => self.synced(now, number, out),
             Event::Flushed(number) => self.flushed(now, number),
-            Event::Drain => self.drain(),
+            Event::Drain => self.drain(now, Haste::Planned, out),
             Event::Members(members) => self.set_members(&members),
         }
     }
@@ -148,6 +158,9 @@ impl Store {
             self.config.knobs.probe.took(Path::MessageRefused);
             return;
         }
+        if from != self.config.node {
+            self.listed.liveness.hear(now, from);
+        }
         match body {
             Body::Raft(messages) => {
                 for message in messages {
@@ -158,6 +171,9 @@ impl Store {
             Body::Contents(message) => self.receive_contents(now, from, &message, out),
             Body::Straggler { range, replica } => drop(self.tell_removed(from, range, replica, out)),
             Body::Removed { replica, descriptor } => self.hear_of_removal(now, replica, &descriptor, out),
+            Body::Beat(beat) => self.hear_beat(from, &beat, out),
+            Body::Quiet(words) => self.hear_quiet(now, from, &words, out),
+            Body::Wake(ranges) => ranges.into_iter().for_each(|range| self.rouse(now, range, out)),
             // Responses are the gateway's, and reports were taken in above.
             Body::Response { .. } | Body::Clock(_) | Body::Report(_) => {}
         }
@@ -186,7 +202,7 @@ impl Store {
             self.report_clock(*node, out);
         }
         if self.clock.standing().doubt.is_some() {
-            self.drain();
+            self.drain(now, Haste::AtOnce, out);
         }
     }
 
@@ -231,7 +247,9 @@ impl Store {
             if replica.stopped.is_some() || replica.me.id != message.to {
                 return;
             }
+            replica.rouse_for(cx, &raft_message);
             replica.meet(from, message.from);
+            replica.heard = now;
             if offered && replica.needs_contents(&raft_message) {
                 if takes {
                     replica.take_offer(cx, (from, message.from), &raft_message);
@@ -295,6 +313,7 @@ impl Store {
         };
         self.replicas.insert(id, replica);
         self.touched.insert(id);
+        self.list(id);
         Ok(())
     }
 
@@ -313,6 +332,7 @@ impl Store {
             disk_stalls,
             now,
             clock: self.clock.as_ref(),
+            answering: self.listed.liveness.answering(),
             knobs: &self.config.knobs,
             engine: self.engine.as_mut(),
             receiving: &mut self.receiving,
@@ -320,7 +340,9 @@ impl Store {
         };
         step(replica, &mut cx);
         self.touched.insert(range);
-        let Effects { responses, published, splits, wishes, messages, counts, failed } = effects;
+        let Effects { responses, published, splits, stray, wishes, messages, quiet, counts, failed } = effects;
+        self.list(range);
+        self.gather_words(quiet);
         self.stats.counts.commits += counts.commits;
         self.stats.counts.commands_applied += counts.commands_applied;
         self.stats.counts.elections_won += counts.elections_won;
@@ -332,6 +354,7 @@ impl Store {
         let published = published.into_iter().filter(|_| !probe.fires(Point::PublicationLost));
         out.extend(published.map(Effect::Publish));
         out.extend(messages.into_iter().map(|(to, body)| Effect::Send { to, body }));
+        out.extend(stray.map(Effect::AskFor));
         out.extend(wishes.into_iter().map(Effect::Split));
         for (state, bytes, leads) in splits {
             self.born_of_split(state, bytes, leads);
@@ -367,10 +390,15 @@ impl Store {
         self.tick_clock(now, out);
         if self.ticks.is_multiple_of(self.config.knobs.raft_tick_every) && self.disk_stalls(now) {
             self.stats.stalled_ticks += 1;
-            self.drain();
+            self.drain(now, Haste::AtOnce, out);
         }
         let raft_tick = self.ticks.is_multiple_of(self.config.knobs.raft_tick_every);
-        let ranges: Vec<RangeId> = self.replicas.keys().copied().collect();
+        if raft_tick {
+            self.tick_liveness(now, out);
+        }
+        let visited = if raft_tick { &self.listed.awake } else { &self.listed.busy };
+        let ranges: Vec<RangeId> = visited.iter().copied().collect();
+        self.stats.group_ticks += if raft_tick { ranges.len() as u64 } else { 0 };
         for range in ranges {
             self.with_replica(now, range, out, |replica, cx| {
                 if replica.stopped.is_some() {
@@ -383,18 +411,23 @@ impl Store {
                     replica.check_leadership(cx);
                     replica.make_snapshot(cx);
                     replica.tick_members(cx);
+                    replica.tick_handover(cx);
+                    replica.tick_stray(cx);
                     replica.ask_for_contents();
                 }
                 replica.tick_incoming(cx);
                 replica.tick_weight(cx);
                 replica.tick_fence(cx);
                 replica.tick_waiting(cx);
+                if raft_tick {
+                    replica.tick_quiet(cx);
+                }
             });
         }
         // Again and again: it may have been elected since, or have found nobody to hand over to.
         let resting = self.resting.contains(&self.config.node);
         if raft_tick && (resting || self.config.knobs.probe.fires(Point::NeedlessTransfer)) {
-            self.drain();
+            self.drain(now, Haste::Planned, out);
         }
         self.tick_report(now, out);
         self.tick_truncation(out);
@@ -404,30 +437,6 @@ impl Store {
     fn set_members(&mut self, members: &BTreeMap<NodeId, NodeState>) {
         self.config.members = members.iter().filter(|(_, state)| state.is_member()).map(|(node, _)| *node).collect();
         self.resting = members.iter().filter(|(_, state)| !state.may_lead()).map(|(node, _)| *node).collect();
-    }
-
-    /// Hands leadership to followers that are up to date.
-    fn drain(&mut self) {
-        let led: Vec<RangeId> = self.replicas.iter().filter(|(_, r)| r.group.is_leader()).map(|(id, _)| *id).collect();
-        for range in led {
-            self.transfer(range);
-        }
-    }
-
-    /// Hands the leadership of a range, if it is here, to the follower that is furthest and does not rest.
-    ///
-    /// The winner begins like any other leader, at its low-water mark. The library accepts no command until the handover has happened or was
-    /// given up; reads go on below the fence, which binds the winner like any successor.
-    pub fn transfer(&mut self, range: RangeId) {
-        let Some(replica) = self.replicas.get_mut(&range).filter(|r| r.group.is_leader()) else { return };
-        let rests = |replica: &&ReplicaDescriptor| self.resting.contains(&replica.node);
-        let resting: Vec<u64> = replica.descriptor().replicas.iter().filter(rests).map(|r| r.id.0).collect();
-        if let Some(follower) = replica.group.successor(&resting) {
-            self.config.knobs.probe.took(Path::Transferred);
-            replica.group.transfer_leader(follower);
-            replica.dirty = true;
-            self.touched.insert(range);
-        }
     }
 
     /// The replicas here, in order of range id.

@@ -14,9 +14,12 @@
 pub mod event;
 pub mod machine;
 pub mod ready;
+pub mod quiet;
+pub(crate) mod liveness;
 pub mod removal;
 pub mod report;
 pub mod recover;
+pub mod transfer;
 pub mod truncate;
 
 pub use event::{Effect, Event};

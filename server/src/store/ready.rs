@@ -25,6 +25,7 @@ impl Store {
         for (to, messages) in mail.by_node {
             out.push(Effect::Send { to, body: Body::Raft(messages) });
         }
+        self.send_words(out);
         flush_first |= std::mem::take(&mut self.flush_first);
         let forgotten = std::mem::take(&mut self.forgotten).into_iter();
         let forgotten = forgotten.map(|range| GroupRecord { range, removed: true, ..GroupRecord::default() });
@@ -58,6 +59,7 @@ impl Store {
             let Some(output) = replica.group.take_output() else { return flush_first };
             replica.dirty = true;
             mail.add(replica, &output.messages);
+            self.stats.raft_messages += output.messages.len() as u64;
             if let Some(record) = output.record {
                 if output.number > 0 {
                     in_flight.outputs.push((range, replica.me.id, output.number));
@@ -92,6 +94,7 @@ impl Store {
                 let Some(replica) = self.replicas.get_mut(&range).filter(|r| r.me.id == id) else { continue };
                 let messages = replica.group.persisted(output);
                 mail.add(replica, &messages);
+                self.stats.raft_messages += messages.len() as u64;
                 replica.dirty = true;
                 self.touched.insert(range);
                 self.with_replica(now, range, out, |replica, cx| replica.check_leadership(cx));

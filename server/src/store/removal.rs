@@ -23,6 +23,7 @@ impl Store {
     pub(super) fn delete(&mut self, now: Duration, range: RangeId, tombstone: Tombstone, out: &mut Vec<Effect>) {
         self.with_replica(now, range, out, |replica, cx| replica.step_down(cx));
         let Some(replica) = self.replicas.remove(&range) else { return };
+        self.unlist(range, replica.listing);
         self.config.knobs.probe.took(Path::ReplicaDeleted);
         let mut batch = WriteBatch::default();
         snapshot::clear(&mut batch, &replica.claims());

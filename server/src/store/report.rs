@@ -1,6 +1,6 @@
 //! What a store reports to the placement driver: of the ranges that it leads, those that have changed, and now and then all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proto::RangeId;
@@ -17,6 +17,8 @@ pub struct Reporting {
     reported: Duration,
     reported_all: Option<Duration>,
     known: BTreeMap<RangeId, RangeStatus>,
+    /// Ranges whose replicas here have stepped since: none of the others has anything new to say.
+    pub changed: BTreeSet<RangeId>,
 }
 
 /// Whether two amounts differ by more than a tenth, and more than a little.
@@ -45,30 +47,38 @@ impl Store {
             return;
         }
         let full = self.reporting.reported_all.is_none_or(|at| now >= at + knobs.report_all_every);
-        let led: BTreeMap<RangeId, RangeStatus> = self
-            .replicas
-            .iter()
-            .filter(|(_, replica)| replica.is_serving())
-            .map(|(id, replica)| (*id, replica.status()))
-            .collect();
-        let Reporting { number, reported, reported_all, known } = &mut self.reporting;
-        let lost = known.keys().filter(|id| !led.contains_key(id)).copied().collect();
-        let news =
-            |(id, status): &(&RangeId, &RangeStatus)| full || known.get(id).is_none_or(|old| is_news(old, status));
-        let ranges: Vec<RangeStatus> = led.iter().filter(news).map(|(_, status)| status.clone()).collect();
-        *number += 1;
-        *reported = now;
+        let changed = std::mem::take(&mut self.reporting.changed);
+        let looked_at: Vec<RangeId> = match full {
+            true => self.replicas.keys().copied().collect(),
+            false => changed.into_iter().collect(),
+        };
+        let mut lost = Vec::new();
+        let mut ranges = Vec::new();
+        let Reporting { number, reported, reported_all, known, .. } = &mut self.reporting;
         if full {
             *reported_all = Some(now);
-            *known = led;
-        } else {
-            known.retain(|id, _| led.contains_key(id));
-            known.extend(ranges.iter().map(|status| (status.descriptor.id, status.clone())));
+            lost.extend(known.keys().filter(|id| !self.replicas.contains_key(id)));
         }
+        for id in looked_at {
+            let Some(replica) = self.replicas.get(&id).filter(|replica| replica.is_serving()) else {
+                lost.extend(known.remove(&id).map(|_| id));
+                continue;
+            };
+            let status = replica.status();
+            if full || known.get(&id).is_none_or(|old| is_news(old, &status)) {
+                known.insert(id, status.clone());
+                ranges.push(status);
+            }
+        }
+        if full {
+            known.retain(|id, _| self.replicas.contains_key(id));
+        }
+        *number += 1;
+        *reported = now;
         out.push(Effect::Report(StoreReport {
             number: *number,
             full,
-            bytes_used: self.replicas.values().map(|replica| replica.applied.bytes).sum(),
+            bytes_used: self.listed.bytes,
             bytes_capacity: 0,
             ranges,
             lost,

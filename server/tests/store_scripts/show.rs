@@ -63,6 +63,7 @@ pub fn group(record: &GroupRecord, with_vote: bool) -> Option<String> {
             match codec::decode::<Command>("a command", &entry.data) {
                 Err(_) => "empty".into(),
                 Ok(command) if matches!(command.trigger, Some(Trigger::Settled { .. })) => "settled".into(),
+                Ok(command) if matches!(command.trigger, Some(Trigger::HandOver { .. })) => "hand-over".into(),
                 Ok(command) if command.trigger.is_some() => "split".into(),
                 Ok(command) => format!("{} writes", command.batch.writes.len()),
             }
@@ -123,6 +124,9 @@ pub fn replica(replica: &Replica) -> String {
                 None => write!(out, ", knows no leader"),
             };
         }
+    }
+    if replica.is_quiet() {
+        out.push_str(", quiet");
     }
     if replica.hollow {
         out.push_str(", hollow");

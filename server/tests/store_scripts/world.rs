@@ -37,6 +37,8 @@ struct Disk {
 struct Node {
     disk: Disk,
     running: Option<(Store, Arc<ScriptClock>)>,
+    /// How often it was started.
+    runs: u64,
 }
 
 /// See the module.
@@ -48,6 +50,8 @@ pub struct World {
     cut: BTreeSet<NodeId>,
     /// Who leads what, as last told.
     told: BTreeMap<(NodeId, RangeId), String>,
+    /// Which replicas are quiet, as last told.
+    quiet: BTreeSet<(NodeId, RangeId)>,
     /// The term and vote that each replica was last told to have written down.
     votes: BTreeMap<(NodeId, RangeId), (u64, u64)>,
     /// Lines to be shown.
@@ -65,6 +69,8 @@ fn knobs() -> Knobs {
         read_window: Duration::from_millis(500),
         wait_max: Duration::from_millis(80),
         log_bytes_max: usize::MAX,
+        beat_every: Duration::from_millis(20),
+        silent_after: Duration::from_millis(100),
         ..Knobs::default()
     }
 }
@@ -81,6 +87,7 @@ impl Default for World {
             mail: VecDeque::new(),
             cut: BTreeSet::new(),
             told: BTreeMap::new(),
+            quiet: BTreeSet::new(),
             votes: BTreeMap::new(),
             out: Vec::new(),
             answers: Vec::new(),
@@ -90,7 +97,7 @@ impl Default for World {
             let disk = Disk::default();
             disk.engine.clone().write(initial_contents(std::slice::from_ref(&first))).expect("memory does not fail");
             disk.engine.flush();
-            world.nodes.insert(id, Node { disk, running: None });
+            world.nodes.insert(id, Node { disk, running: None, runs: 0 });
             world.start(id);
         }
         // How a store comes to life is the same in every script.
@@ -103,7 +110,7 @@ impl Default for World {
 impl World {
     /// A store that holds nothing.
     pub fn add(&mut self, id: NodeId) {
-        self.nodes.insert(id, Node { disk: Disk::default(), running: None });
+        self.nodes.insert(id, Node { disk: Disk::default(), running: None, runs: 0 });
         self.start(id);
     }
 
@@ -131,6 +138,7 @@ impl World {
     pub fn start(&mut self, id: NodeId) {
         let (time, knobs) = (self.time.clone(), self.knobs.clone());
         let node = self.node(id);
+        node.runs += 1;
         let mut log = RecoveredLog::default();
         for frame in &node.disk.synced {
             log.add(frame.clone()).expect("frames follow each other");
@@ -145,6 +153,7 @@ impl World {
             members: vec![id],
             knobs,
             seed: id.0,
+            run: node.runs,
             logger: server::raft::logger(),
         };
         let engine = Box::new(node.disk.engine.clone());
@@ -162,6 +171,7 @@ impl World {
         node.disk.flushing.clear();
         node.disk.engine.crash();
         self.told.retain(|(node, _), _| *node != id);
+        self.quiet.retain(|(node, _)| *node != id);
     }
 
     pub fn cut(&mut self, id: NodeId, cut: bool) {
@@ -228,6 +238,7 @@ impl World {
         }
         self.carry_out(id, effects);
         self.tell_leadership(id);
+        self.tell_quiet(id);
     }
 
     fn carry_out(&mut self, id: NodeId, effects: Vec<Effect>) {
@@ -245,9 +256,10 @@ impl World {
                     self.node(id).disk.writing.push_back((number, frame, flush_first));
                 }
                 Effect::Flush { number } => self.node(id).disk.flushing.push(number),
+                // Nobody splits ranges by itself here, and there is no placement driver.
                 Effect::Stop(why) => unreachable!("memory does not fail: {why}"),
                 // What is decided about a range is for other scripts.
-                Effect::Split(_) | Effect::Report(_) => {}
+                Effect::Split(_) | Effect::AskFor(_) | Effect::Report(_) => {}
                 Effect::Publish(descriptor) => {
                     self.out.push(format!("{id} ⇨ publishes {}", show::descriptor(&descriptor)));
                 }
@@ -305,6 +317,18 @@ impl World {
         }
         if !parts.is_empty() {
             self.out.push(format!("{id} ⇨ log: {}", parts.join("; ")));
+        }
+    }
+
+    /// Tells whose replicas have fallen quiet, or woken.
+    fn tell_quiet(&mut self, id: NodeId) {
+        let Some(store) = self.store(id) else { return };
+        let all: Vec<(RangeId, bool)> = store.replicas().map(|r| (r.descriptor().id, r.is_quiet())).collect();
+        for (range, quiet) in all {
+            let was = if quiet { !self.quiet.insert((id, range)) } else { self.quiet.remove(&(id, range)) };
+            if quiet != was {
+                self.out.push(format!("{id} ⇨ {range}: {}", if quiet { "falls quiet" } else { "wakes" }));
+            }
         }
     }
 

@@ -1,0 +1,75 @@
+//! Many ranges are cheap: what is idle costs neither ticks nor messages, and comes back when it is needed. Only counts are compared.
+
+use cluster_tests::sim::{Options, World};
+use futures::future::BoxFuture;
+use proto::{Key, keyspace};
+use server::kv::{BeginOptions, Db, Error, Kv};
+use server::store::StoreStats;
+
+const SECOND: u64 = 1_000_000_000;
+const RANGES: u64 = 200;
+
+fn key(n: u64) -> Key {
+    Key([&[keyspace::APPLICATION], n.to_be_bytes().as_slice()].concat())
+}
+
+/// Three nodes with many ranges, asked nothing for a while. Nobody places replicas: the driver writes down what it does.
+fn cluster() -> World {
+    let mut options = Options::calm(1, 3);
+    options.knobs.place_replicas = false;
+    let no_split = |_: Db, _: u64| -> BoxFuture<'static, ()> { Box::pin(async {}) };
+    let mut world = World::new(options, |_, _| Vec::new(), no_split);
+    let until = 4 * SECOND;
+    world.run_until(until, |_| false);
+    for n in 1..RANGES {
+        world.ask(0, 4 * SECOND, |db| Box::pin(async move { db.split(&key(n)).await })).expect("the split succeeds");
+    }
+    idle(&mut world, 10);
+    world
+}
+
+fn idle(world: &mut World, seconds: u64) {
+    let until = world.now() + seconds * SECOND;
+    world.run_until(until, |_| false);
+}
+
+fn stats(world: &World) -> Vec<StoreStats> {
+    world.nodes.iter().filter_map(|node| node.process.as_ref()).map(|process| process.store.stats()).collect()
+}
+
+/// Ranges that some node leads, and how many of the replicas everywhere are quiet.
+fn led_and_quiet(world: &World) -> (usize, usize) {
+    let stores = || world.nodes.iter().filter_map(|node| node.process.as_ref()).map(|process| &process.store);
+    let led = stores().flat_map(|store| store.replicas()).filter(|replica| replica.is_serving()).count();
+    let quiet = stores().flat_map(|store| store.replicas()).filter(|replica| replica.is_quiet()).count();
+    (led, quiet)
+}
+
+fn put_everywhere(db: Db) -> BoxFuture<'static, Result<(), Error>> {
+    Box::pin(async move {
+        for n in 0..RANGES {
+            let mut txn = db.begin(BeginOptions::default()).await?;
+            txn.put(key(n), b"value".to_vec())?;
+            txn.commit().await?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn an_idle_minute_ticks_no_group_and_sends_nothing_for_any() {
+    let mut world = cluster();
+    let ranges = RANGES as usize + 1;
+    assert_eq!(led_and_quiet(&world), (ranges, 3 * ranges));
+    let before = stats(&world);
+    idle(&mut world, 60);
+    for (before, after) in before.into_iter().zip(stats(&world)) {
+        assert_eq!(after.group_ticks, before.group_ticks);
+        assert_eq!(after.raft_messages, before.raft_messages);
+        assert_eq!(after.counts, before.counts);
+    }
+    // Beats there are: one a pair and interval.
+    world.ask(1, 20 * SECOND, put_everywhere).expect("every range wakes");
+    idle(&mut world, 10);
+    assert_eq!(led_and_quiet(&world), (ranges, 3 * ranges));
+}

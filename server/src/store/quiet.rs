@@ -1,0 +1,135 @@
+//! Which replicas the store's ticks visit, and what stores tell each other about quiet ranges: see [`crate::range::quiet`].
+//!
+//! A tick of the store visits the *busy* replicas, at which somebody waits; a Raft tick all that are *awake*; nothing visits the others. The lists,
+//! and the sums over all replicas, are brought up to date whenever a replica has stepped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proto::message::{Beat, Body, QuietRange, QuietWord};
+use proto::{NodeId, RangeId};
+
+use super::event::Effect;
+use super::liveness::Liveness;
+use super::machine::Store;
+use crate::probe::Path;
+use crate::range::quiet::Listing;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub awake: BTreeSet<RangeId>,
+    pub busy: BTreeSet<RangeId>,
+    pub liveness: Liveness,
+    /// To be sent after the Raft messages of the same step.
+    words: BTreeMap<NodeId, Vec<QuietWord>>,
+    /// Bytes of all logs, and of all versions.
+    pub log_bytes: usize,
+    pub bytes: u64,
+}
+
+impl Store {
+    /// A replica has stepped.
+    pub(super) fn list(&mut self, range: RangeId) {
+        let Some(replica) = self.replicas.get_mut(&range) else { return };
+        let awake = !replica.is_quiet() && replica.stopped.is_none();
+        let (log_bytes, bytes) = (replica.group.log_bytes(), replica.applied.bytes);
+        let new = Listing { awake, busy: awake && replica.is_busy(), log_bytes, bytes };
+        let old = std::mem::replace(&mut replica.listing, new);
+        let listed = &mut self.listed;
+        listed.log_bytes = listed.log_bytes + new.log_bytes - old.log_bytes;
+        listed.bytes = (listed.bytes + new.bytes).saturating_sub(old.bytes);
+        self.reporting.changed.insert(range);
+        if new.busy != old.busy {
+            if new.busy {
+                listed.busy.insert(range)
+            } else {
+                listed.busy.remove(&range)
+            };
+        }
+        if new.awake == old.awake {
+            return;
+        }
+        if new.awake {
+            listed.awake.insert(range);
+            listed.liveness.forget(range);
+        } else {
+            listed.awake.remove(&range);
+            listed.liveness.watch(range, replica.quiet.clone().unwrap_or_default());
+        }
+    }
+
+    /// A replica is gone.
+    pub(super) fn unlist(&mut self, range: RangeId, listing: Listing) {
+        let listed = &mut self.listed;
+        listed.awake.remove(&range);
+        listed.busy.remove(&range);
+        listed.liveness.forget(range);
+        listed.log_bytes -= listing.log_bytes;
+        listed.bytes = listed.bytes.saturating_sub(listing.bytes);
+        self.reporting.changed.insert(range);
+    }
+
+    /// Wakes a replica, if it is quiet.
+    pub(super) fn rouse(&mut self, now: Duration, range: RangeId, out: &mut Vec<Effect>) {
+        if self.replicas.get(&range).is_some_and(|replica| replica.is_quiet()) {
+            self.with_replica(now, range, out, |replica, cx| replica.rouse(cx));
+        }
+    }
+
+    pub(super) fn gather_words(&mut self, words: Vec<(NodeId, QuietWord)>) {
+        for (to, word) in words {
+            self.listed.words.entry(to).or_default().push(word);
+        }
+    }
+
+    /// A follower that takes a late heartbeat for news would wake at once: the words go last.
+    pub(super) fn send_words(&mut self, out: &mut Vec<Effect>) {
+        for (to, words) in std::mem::take(&mut self.listed.words) {
+            out.push(Effect::Send { to, body: Body::Quiet(words) });
+        }
+    }
+
+    pub(super) fn tick_liveness(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        let knobs = self.config.knobs.clone();
+        self.listed.liveness.tick(now, knobs.beat_every, knobs.silent_after);
+        for range in self.listed.liveness.take_waking(knobs.wakes_per_tick) {
+            knobs.probe.took(Path::WokenByNode);
+            self.rouse(now, range, out);
+        }
+        for to in self.listed.liveness.take_beats(now, knobs.beat_every) {
+            let called = self.listed.liveness.call_roll(to, knobs.roll_call);
+            let roll = called.into_iter().filter_map(|range| self.believed_quiet(range, to)).collect();
+            out.push(Effect::Send { to, body: Body::Beat(Beat { run: self.config.run, asks: true, roll }) });
+        }
+    }
+
+    /// A quiet range of which this store believes that a node leads it.
+    fn believed_quiet(&self, range: RangeId, leader: NodeId) -> Option<QuietRange> {
+        let replica = self.replicas.get(&range)?;
+        let follows = !replica.group.is_leader() && replica.leader == Some(leader);
+        follows.then(|| QuietRange { range, term: replica.group.term() })
+    }
+
+    pub(super) fn hear_beat(&mut self, from: NodeId, beat: &Beat, out: &mut Vec<Effect>) {
+        self.listed.liveness.hear_run(from, beat.run);
+        let quiet = |called: &&QuietRange| {
+            self.replicas.get(&called.range).is_some_and(|replica| replica.leads_quietly(called.term))
+        };
+        let wrong: Vec<RangeId> = beat.roll.iter().filter(|called| !quiet(called)).map(|called| called.range).collect();
+        if !wrong.is_empty() {
+            self.config.knobs.probe.took(Path::WokenByRoll);
+            out.push(Effect::Send { to: from, body: Body::Wake(wrong) });
+        }
+        if beat.asks && !self.listed.liveness.is_watched(from) {
+            let answer = Beat { run: self.config.run, asks: false, roll: Vec::new() };
+            out.push(Effect::Send { to: from, body: Body::Beat(answer) });
+        }
+    }
+
+    pub(super) fn hear_quiet(&mut self, now: Duration, from: NodeId, words: &[QuietWord], out: &mut Vec<Effect>) {
+        for word in words {
+            self.with_replica(now, word.range, out, |replica, cx| replica.hear_quiet(cx, from, word));
+        }
+    }
+}
