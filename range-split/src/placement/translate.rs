@@ -72,7 +72,15 @@ mod tests {
         let status =
             |id, matched, needs_snapshot| ReplicaStatus { id: ReplicaId(id), matched, active: true, needs_snapshot };
         let replicas = vec![status(1, 1000, false), status(2, 900, false), status(3, 10, false), status(4, 0, true)];
-        let status = RangeStatus { descriptor: descriptor(), replicas, last_index: 1000, leader: NodeId(1) };
+        let status = RangeStatus {
+            descriptor: descriptor(),
+            replicas,
+            last_index: 1000,
+            leader: NodeId(1),
+            bytes: 0,
+            load: 0,
+            note: None,
+        };
         let all: Vec<Progress> = Progress::of_all(&status).into_values().collect();
         assert_eq!(all, [Progress::CaughtUp, Progress::CaughtUp, Progress::Lagging, Progress::NeedsSnapshot]);
     }
