@@ -83,7 +83,8 @@ impl Options {
             seed,
             nodes,
             replicas: nodes,
-            knobs: Knobs::default(),
+            // Whoever measures a calm cluster wants leaders to stay where they are.
+            knobs: Knobs { place_replicas: false, ..Knobs::default() },
             max_error: Duration::ZERO,
             trust: Trust::Bounded,
             net: NetOptions::calm(),

@@ -169,12 +169,24 @@ impl Replica {
         drop(incoming);
     }
 
-    /// A hollow replica whose log goes on is not offered contents by itself.
+    /// A hollow replica whose log goes on is not offered contents by itself. It asks for them when all of its log is committed: the library
+    /// takes in nothing further then, and what is not committed yet may need this very replica. Under load that moment has to be made: by turns it
+    /// takes entries in, and waits for those that it has.
     pub fn ask_for_contents(&mut self) {
-        if self.hollow && self.incoming.is_none() && self.group.last_index() > 0 {
+        if !self.hollow || self.incoming.is_some() || self.group.last_index() == 0 {
+            return;
+        }
+        self.hollow_ticks = self.hollow_ticks.wrapping_add(1);
+        if self.group.committed_index() == self.group.last_index() {
             self.group.request_snapshot();
             self.dirty = true;
         }
+    }
+
+    /// Whether it takes no entries in just now.
+    pub fn waits_for_commits(&self) -> bool {
+        const TURN: u32 = 10;
+        self.hollow && self.incoming.is_none() && (self.hollow_ticks / TURN) % 2 == 1
     }
 
     /// Asks for the next piece, if it is time to.

@@ -209,6 +209,8 @@ pub struct Replica {
     /// It has no contents: see [`super::incoming`].
     pub hollow: bool,
     pub incoming: Option<Incoming>,
+    /// Raft ticks for which it has been hollow with a log that goes on.
+    pub(super) hollow_ticks: u32,
     /// Which contents have come whole, for Raft to take.
     pub(super) complete: Option<Version>,
     /// The log is kept from this entry on, until then, for those who are given contents.
@@ -314,6 +316,7 @@ impl Replica {
             dirty: true,
             hollow: false,
             incoming: None,
+            hollow_ticks: 0,
             complete: None,
             log_kept: None,
             quiet: None,

@@ -250,6 +250,9 @@ impl Store {
             replica.rouse_for(cx, &raft_message);
             replica.meet(from, message.from);
             replica.heard = now;
+            if raft_message.get_msg_type() == MessageType::MsgAppend && replica.waits_for_commits() {
+                return;
+            }
             if offered && replica.needs_contents(&raft_message) {
                 if takes {
                     replica.take_offer(cx, (from, message.from), &raft_message);

@@ -92,7 +92,7 @@ impl Store {
 
     pub(super) fn tick_liveness(&mut self, now: Duration, out: &mut Vec<Effect>) {
         let knobs = self.config.knobs.clone();
-        self.listed.liveness.tick(now, knobs.beat_every, knobs.silent_after);
+        self.listed.liveness.tick(now, knobs.silent_after);
         for range in self.listed.liveness.take_waking(knobs.wakes_per_tick) {
             knobs.probe.took(Path::WokenByNode);
             self.rouse(now, range, out);
