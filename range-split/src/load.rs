@@ -131,16 +131,28 @@ impl LoadSampler {
         LoadSampler { rate: Rate { slot_start: now, ..Rate::default() }, hot: None }
     }
 
-    /// Counts a request.
-    pub fn record(&mut self, touch: Touch<'_>, row: RowBoundary, limits: &SplitLimits) {
-        self.rate.slot_cost = self.rate.slot_cost.saturating_add(touch.cost);
-        let folded = self.rate.folded(touch.now, limits.window);
+    /// Counts a request towards the rate. Says whether the range is hot: then what the request touches is worth [telling](LoadSampler::touch).
+    pub fn pass(&mut self, now: Duration, cost: u64, limits: &SplitLimits) -> bool {
+        self.rate.slot_cost = self.rate.slot_cost.saturating_add(cost);
+        let folded = self.rate.folded(now, limits.window);
         if folded.slot_start != self.rate.slot_start {
             self.rate = folded;
-            self.heat(touch.now, limits);
+            self.heat(now, limits);
         }
+        self.hot.is_some()
+    }
+
+    /// Counts what a request touched at the samples. A cold range has none.
+    pub fn touch(&mut self, touch: Touch<'_>, row: RowBoundary, limits: &SplitLimits) {
         if let Some(hot) = &mut self.hot {
             hot.record(touch, row, limits);
+        }
+    }
+
+    /// Counts a request that touched one span.
+    pub fn record(&mut self, touch: Touch<'_>, row: RowBoundary, limits: &SplitLimits) {
+        if self.pass(touch.now, touch.cost, limits) {
+            self.touch(touch, row, limits);
         }
     }
 

@@ -71,6 +71,8 @@ struct State {
     wishes: Option<Vec<Wish>>,
     wishes_read: Option<Duration>,
     refusals: Vec<String>,
+    /// What is written down of them, as far as is known.
+    told: Option<Vec<String>>,
     members: Vec<(NodeId, NodeState)>,
     /// When it last looked, and when it last did something.
     looked: Option<Duration>,
@@ -242,16 +244,27 @@ impl Driver {
 
     /// Writes down what cannot be done, where it has changed.
     async fn tell_refusals(&self) {
-        let now = self.state().refusals.clone();
-        match decisions::refusals(&self.db).await {
-            Ok(told) if told != now => {
-                for refusal in now.iter().filter(|refusal| !told.contains(refusal)) {
-                    tracing::warn!(%refusal, "the placement driver cannot do what it should");
-                }
-                let _ = decisions::note_refusals(&self.db, &now).await;
+        let (now, told) = {
+            let state = self.state();
+            (state.refusals.clone(), state.told.clone())
+        };
+        let told = match told {
+            Some(told) => told,
+            // The driver before this one may have written some down.
+            None => match decisions::refusals(&self.db).await {
+                Ok(told) => told,
+                Err(_) => return,
+            },
+        };
+        if told != now {
+            for refusal in now.iter().filter(|refusal| !told.contains(refusal)) {
+                tracing::warn!(%refusal, "the placement driver cannot do what it should");
             }
-            _ => {}
+            if decisions::note_refusals(&self.db, &now).await.is_err() {
+                return;
+            }
         }
+        self.state().told = Some(now);
     }
 
     /// Splits a range where a wish begins or ends.
@@ -277,8 +290,7 @@ impl Driver {
 
     async fn carry_out(&self, operation: Operation) {
         let range = operation.range;
-        let descriptor = self.db.reports().ranges.get(&range).map(|status| status.descriptor.clone());
-        let descriptor = descriptor.filter(|descriptor| descriptor.epoch == operation.epoch);
+        let descriptor = self.db.reported(range).filter(|descriptor| descriptor.epoch == operation.epoch);
         let request = descriptor.as_ref().and_then(|descriptor| operation.change.request(descriptor));
         let (Some(descriptor), Some(request)) = (descriptor, request) else {
             self.state().flights.remove(&range);

@@ -31,7 +31,7 @@ pub struct Sources<'a> {
     pub settings: &'a Settings,
 }
 
-/// Whether every member that is not silent has reported everything, and every range is either reported or leaderless for good reason.
+/// Whether every member has reported everything that it leads, or has been silent for long enough.
 pub fn is_whole(sources: &Sources<'_>) -> bool {
     let listening = sources.now.saturating_sub(sources.since);
     let heard = |member: &NodeRecord| {

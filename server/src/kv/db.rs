@@ -10,7 +10,7 @@ use proto::message::Body;
 use proto::report::StoreReport;
 use proto::request::{Operation, Reply, Response};
 use proto::transaction::{TxnAddress, TxnOutcome, TxnStatus};
-use proto::{Key, NodeId, NodeRecord, RangeDescriptor, Span, Timestamp, TxnId, keyspace};
+use proto::{Key, NodeId, NodeRecord, RangeDescriptor, RangeId, Span, Timestamp, TxnId, keyspace};
 use txn::clock::{ClockError, Doubt, Trust};
 
 use super::api::{BeginOptions, ClockInfo, Kv, NodeChange, NodeInfo, RangeInfo, RangeSurvey, Transaction};
@@ -103,6 +103,12 @@ impl Db {
     pub fn hear_report(&self, from: NodeId, report: StoreReport) {
         let now = self.shared.env.clock().monotonic();
         self.shared.reports.lock().expect("no holder of this lock panics").hear(now, from, report);
+    }
+
+    /// A range's descriptor as its leader last reported it.
+    pub fn reported(&self, range: RangeId) -> Option<RangeDescriptor> {
+        let reports = self.shared.reports.lock().expect("no holder of this lock panics");
+        reports.ranges.get(&range).map(|status| status.descriptor.clone())
     }
 
     /// What nodes have reported.

@@ -75,11 +75,14 @@ impl Weighing {
 
     /// Counts a request. `number` differs from request to request.
     pub fn count(&mut self, now: Duration, number: u64, operation: &Operation, limits: &SplitLimits) {
+        if !self.sampler.pass(now, 1, limits) {
+            return;
+        }
         let access = participant::access(operation);
         for (span, nth) in access.reads.iter().chain(&access.writes).take(SPANS_MAX).zip(0..) {
             // Which of the requests are kept as samples need not be hard to guess.
             let dice = (number ^ (nth << 56)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-            self.sampler.record(Touch { now, span, cost: 1, dice }, row_of, limits);
+            self.sampler.touch(Touch { now, span, cost: 1, dice }, row_of, limits);
         }
     }
 }
