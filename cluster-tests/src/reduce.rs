@@ -28,6 +28,7 @@ pub fn reduce(script: Script, failure: Failure, tries: usize, run: impl FnMut(&S
     let mut reducer = Reducer { script, failure, tries, run };
     reducer.faults();
     reducer.time();
+    reducer.sooner();
     reducer.minority();
     reducer.points();
     reducer.nodes();
@@ -72,6 +73,21 @@ impl<R: FnMut(&Script) -> Run> Reducer<R> {
         for after in [SECOND / 10, SECOND / 2, SECOND, 2 * SECOND, 4 * SECOND, 8 * SECOND] {
             let unquiet_ns = last + after;
             if unquiet_ns < self.script.unquiet_ns && self.take(Script { unquiet_ns, ..self.script.clone() }) {
+                return;
+            }
+        }
+    }
+
+    /// Lets the faults strike sooner. A client does one thing after the other, so whatever it does before the first fault is needed only to
+    /// be as late as that.
+    fn sooner(&mut self) {
+        const PARTS: u64 = 8;
+        let first = self.script.faults.iter().map(|(at, _)| *at).min().unwrap_or(0);
+        for part in (1..=PARTS).rev() {
+            let by = first / PARTS * part;
+            let faults = self.script.faults.iter().map(|(at, fault)| (at - by, fault.clone())).collect();
+            let unquiet_ns = self.script.unquiet_ns.saturating_sub(by);
+            if by > 0 && self.take(Script { faults, unquiet_ns, ..self.script.clone() }) {
                 return;
             }
         }

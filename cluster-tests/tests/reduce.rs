@@ -5,7 +5,7 @@ use cluster_tests::scenario::{Run, attempt, draw};
 use cluster_tests::script::Script;
 use cluster_tests::sim::disk::PlantedInDisk;
 use cluster_tests::sim::{Fault, Options, Planted};
-use cluster_tests::workload::{Work, operation};
+use cluster_tests::workload::Work;
 
 /// With a recovery that does not cut torn tails off.
 fn run(script: &Script) -> Run {
@@ -30,9 +30,7 @@ fn a_planted_mistake_is_reduced_to_the_faults_that_show_it() {
         .expect("some seed finds it");
     let reduced = reduce(script.clone(), failure, 150, run);
     assert!(reduced.faults.len() <= 4 && reduced.faults.len() < script.faults.len(), "{reduced}");
-    // Operations go last, with the tries that are left: how many stay depends on the seed.
-    let all = operation::draw(Work::Bank, script.seed, script.nodes).len();
-    assert!(reduced.operations.as_ref().is_some_and(|operations| operations.len() < all / 4), "{reduced}");
+    assert!(reduced.operations.as_ref().is_some_and(|operations| operations.len() < 200), "{reduced}");
     // It is what it says, also from text.
     let again = Script::parse(&reduced.to_string()).expect("it is a script");
     assert_eq!(run(&again).verdict.failure, Some(failure));
