@@ -272,3 +272,168 @@ fn all_without(span: &Span, held: &[Span]) -> Vec<Span> {
     }
     rest
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::{ClusterId, Epoch, Key, Locality, NodeDescriptor, NodeRecord, ReplicaDescriptor, StoreId, codec};
+    use txn::clock::{Agreement, Reading, Timekeeper, Trust};
+    use txn::{MemoryEngine, mvcc};
+
+    use super::super::findings::{Store, examine};
+    use super::super::planner::{self, Request};
+    use super::*;
+    use crate::env::{ClockSource, NodeClock};
+    use crate::raft::record::LogEntry;
+    use crate::range::command::{Command, Trigger};
+
+    struct Still;
+
+    impl ClockSource for Still {
+        fn read(&self) -> Reading {
+            Reading { monotonic: Duration::ZERO, wall: Timestamp::ZERO, error: Duration::ZERO }
+        }
+
+        fn name(&self) -> &'static str {
+            "still"
+        }
+    }
+
+    fn clock() -> NodeClock<Still> {
+        let alone = Agreement::new([], Duration::MAX);
+        NodeClock::new(Still, Timekeeper::new(Trust::Untrusted, alone, Timestamp::ZERO, 0))
+    }
+
+    fn range(id: u64, start: Key, end: Key, epoch: u64) -> RangeDescriptor {
+        let replicas = (1..=3).map(|n| ReplicaDescriptor::voter(NodeId(n), ReplicaId(n))).collect();
+        RangeDescriptor::new(RangeId(id), Span { start, end }, Epoch(epoch), replicas)
+    }
+
+    fn entry(index: u64, batch: WriteBatch, trigger: Option<Trigger>) -> LogEntry {
+        let command = Command { term: 6, proposal: index, batch, trigger };
+        LogEntry { index, term: 6, kind: 0, data: codec::encode(&command).into() }
+    }
+
+    fn written(key: &str) -> WriteBatch {
+        let mut batch = WriteBatch::default();
+        mvcc::put_version(&mut batch, &Key::from(key), Timestamp(9), mvcc::NOBODY, Some(key.as_bytes()));
+        batch
+    }
+
+    /// A store with one range of all keys, in whose log a write and a split at `m` are not known to be committed; and the hollow remains of
+    /// another replica.
+    fn store() -> (MemoryEngine, RecoveredLog) {
+        let mut engine = MemoryEngine::default();
+        let descriptor = range(1, Key::MIN, Key::max(), 1);
+        let mut batch = written("old");
+        let (floor, settled) = (Timestamp(1), descriptor.epoch);
+        state::put_state(&mut batch, &RangeState { descriptor, read_floor: floor, receipt_floor: floor, settled });
+        state::put_applied(&mut batch, RangeId(1), FRESH_APPLIED);
+        engine.write(batch).unwrap();
+        engine.flush();
+        let (left, right) = (range(1, Key::MIN, Key::from("m"), 2), range(9, Key::from("m"), Key::max(), 2));
+        let split = Trigger::Split { left, right, read_floor: Timestamp(8) };
+        let group = RecoveredGroup {
+            truncated: LogPosition { index: 5, term: 5 },
+            hard_state: HardState { term: 7, vote: 2, commit: 5 },
+            entries: vec![entry(6, written("new"), None), entry(7, WriteBatch::default(), Some(split))],
+            replica: 1,
+        };
+        let hollow = RecoveredGroup { replica: 4, ..RecoveredGroup::default() };
+        let groups = BTreeMap::from([(RangeId(1), group), (RangeId(5), hollow)]);
+        (engine, RecoveredLog { groups, ceiling: Timestamp(100) })
+    }
+
+    fn findings(engine: &MemoryEngine, log: &RecoveredLog) -> Findings {
+        let member = |id: u64| {
+            let (address, boot_id) = (format!("host:{id}"), "boot".to_string());
+            NodeRecord::founding(NodeDescriptor { id: NodeId(id), address, boot_id, locality: Locality::default() })
+        };
+        let members = (1..=3).map(member).collect();
+        let store =
+            Store { cluster: ClusterId(7), node: NodeId(1), store: StoreId(1), starts: 3, members, begun: None };
+        examine(store, engine, log).unwrap()
+    }
+
+    fn plan_for(engine: &MemoryEngine, log: &RecoveredLog) -> Plan {
+        let request = Request { dead: BTreeSet::from([NodeId(2), NodeId(3)]), accept_lost_keys: false };
+        planner::plan(&[findings(engine, log)], &request).unwrap()
+    }
+
+    #[test]
+    fn a_log_is_applied_as_a_whole_and_what_comes_of_it_has_one_voter() {
+        let (mut engine, log) = store();
+        let plan = plan_for(&engine, &log);
+        assert_eq!(check(&plan, &findings(&engine, &log)), Ok(()));
+        let share = Share::new(&plan, NodeId(1)).unwrap();
+        let frame = share.carry_out(&mut engine, &log, &clock()).unwrap();
+        let states = state::load_all(&engine).unwrap();
+        let spans: Vec<Span> = states.iter().map(|(state, _)| state.descriptor.span()).collect();
+        assert_eq!(spans, [Span::new("", "m"), Span { start: Key::from("m"), end: Key::max() }]);
+        for (state, _) in &states {
+            assert_eq!(state.descriptor.voters().count(), 1);
+            assert!(state.is_settled() && state.descriptor.has_removed(ReplicaId(2)));
+            assert_eq!(state.read_floor, Timestamp(plan.read_floor));
+        }
+        for key in ["old", "new"] {
+            assert!(mvcc::newest(&engine, &Key::from(key)).unwrap().is_some(), "{key}");
+        }
+        // The log begins where the engine is, and what was hollow is forgotten.
+        let mut after = log.clone();
+        after.add(frame).unwrap();
+        let after = after.finish().unwrap();
+        let ends: Vec<(RangeId, u64, usize)> =
+            after.groups.iter().map(|(range, group)| (*range, group.truncated.index, group.entries.len())).collect();
+        assert_eq!(ends, [(RangeId(1), 7, 0), (RangeId(9), 5, 0)]);
+        assert!(after.groups[&RangeId(1)].hard_state.term >= 7 && after.groups[&RangeId(1)].hard_state.vote == 0);
+        for (state, applied) in states {
+            let log = after.groups[&state.descriptor.id].clone();
+            let bootstrap = Bootstrap { state, applied, log };
+            assert!(Replica::new(NodeId(1), bootstrap, &Knobs::default(), 1, &crate::raft::logger()).is_ok());
+        }
+    }
+
+    #[test]
+    fn what_a_crash_cut_short_is_done_again_with_the_same_result() {
+        let (mut engine, log) = store();
+        let plan = plan_for(&engine, &log);
+        let share = Share::new(&plan, NodeId(1)).unwrap();
+        let frame = share.carry_out(&mut engine, &log, &clock()).unwrap();
+        let states = state::load_all(&engine).unwrap();
+        // Nothing was durable.
+        engine.crash();
+        share.apply_log(RangeId(1), &mut engine, &log, &clock()).unwrap();
+        // The log was applied, and the batch not written.
+        engine.flush();
+        assert_eq!(share.carry_out(&mut engine, &log, &clock()).unwrap(), frame);
+        // The engine was flushed, and the log not written; and then it was.
+        engine.flush();
+        assert_eq!(share.carry_out(&mut engine, &log, &clock()).unwrap(), frame);
+        let mut after = log.clone();
+        after.add(frame.clone()).unwrap();
+        let again = share.carry_out(&mut engine, &after, &clock()).unwrap();
+        after.add(again).unwrap();
+        assert_eq!(after.groups.len(), 2);
+        assert_eq!(state::load_all(&engine).unwrap(), states);
+    }
+
+    #[test]
+    fn a_store_that_is_not_what_it_was_is_refused() {
+        let (mut engine, log) = store();
+        let plan = plan_for(&engine, &log);
+        let refused = |findings: &Findings, words: &str| {
+            let why = check(&plan, findings).unwrap_err();
+            assert!(why.contains(words), "{why}");
+        };
+        let now = || findings(&engine, &log);
+        refused(&Findings { store: Store { starts: 4, ..now().store }, ..now() }, "was started since");
+        refused(&Findings { store: Store { cluster: ClusterId(8), ..now().store }, ..now() }, "is for cluster");
+        refused(&Findings { store: Store { store: StoreId(8), ..now().store }, ..now() }, "another store");
+        refused(&Findings { store: Store { node: NodeId(2), ..now().store }, ..now() }, "gives n2 up");
+        refused(&Findings { store: Store { node: NodeId(4), ..now().store }, ..now() }, "does not know of n4");
+        let mut shorter = log.clone();
+        shorter.groups.get_mut(&RangeId(1)).unwrap().entries.pop();
+        refused(&findings(&engine, &shorter), "are not what they were");
+        let share = Share::new(&plan, NodeId(1)).unwrap();
+        share.carry_out(&mut engine, &log, &clock()).unwrap();
+    }
+}

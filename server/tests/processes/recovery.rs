@@ -25,20 +25,22 @@ fn apply(store: &Path, plan: &str) -> Output {
 /// Five nodes of which three hold all ranges, and rows in three tables.
 async fn five_nodes(name: &str) -> Cluster {
     let mut cluster = Cluster::start(name);
-    cluster.add_node();
-    cluster.add_node();
     let client = cluster.client(&[0, 1, 2]).await;
+    // One after the other, so that their numbers are known.
+    for known in [4, 5] {
+        cluster.add_node();
+        let began = Instant::now();
+        while client.query("SHOW NODES", &[]).await.map_or(0, |rows| rows.len()) < known {
+            assert!(began.elapsed() < PATIENCE, "the nodes do not know each other");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
     eventually(&client, "CREATE TABLE orders (id INT8 PRIMARY KEY, note TEXT)", PATIENCE).await;
     for cut in [10, 20] {
         eventually(&client, &format!("ALTER TABLE orders SPLIT AT VALUES ({cut})"), PATIENCE).await;
     }
     for id in 0..30 {
         eventually(&client, &format!("INSERT INTO orders VALUES ({id}, 'x')"), PATIENCE).await;
-    }
-    let began = Instant::now();
-    while client.query("SHOW NODES", &[]).await.map_or(0, |rows| rows.len()) < 5 {
-        assert!(began.elapsed() < PATIENCE, "the nodes do not know each other");
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     // What was acknowledged reaches the third replica in a moment.
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -109,4 +111,54 @@ async fn a_cluster_that_has_lost_two_of_three_replicas_is_rebuilt_from_the_third
     cluster.nodes[3].kill_9();
     one_line(apply(&cluster.store(3), &plan), "was started since the plan was made");
     eventually(&client, "INSERT INTO orders VALUES (101, 'newer')", PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_which_nothing_survives_are_given_up_when_that_is_said() {
+    let far = ["--locality", "region=us,zone=x"];
+    let mut cluster = Cluster::start("give-up");
+    cluster.add_node_with(&far);
+    let client = cluster.client(&[0, 1]).await;
+    for table in ["near", "far"] {
+        eventually(&client, &format!("CREATE TABLE {table} (id INT8 PRIMARY KEY)"), PATIENCE).await;
+        eventually(&client, &format!("INSERT INTO {table} VALUES (1), (2)"), PATIENCE).await;
+    }
+    eventually(&client, "ALTER TABLE far SET (replicas = 1, constraints = '+region=us')", PATIENCE).await;
+    let began = Instant::now();
+    let stands = "SELECT replicas FROM meridian.ranges WHERE table_name = 'far' AND replicas = '4'";
+    while client.query(stands, &[]).await.map_or(0, |rows| rows.len()) == 0 {
+        assert!(began.elapsed() < LONG, "the table does not go where it is wished");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    cluster.nodes.iter_mut().for_each(super::cluster::Process::kill_9);
+    let stores: Vec<String> = (0..3).map(|n| cluster.store(n).to_str().unwrap().to_string()).collect();
+    let plan = cluster.scratch.0.join("plan.json").to_str().unwrap().to_string();
+    let stores: Vec<&str> = stores.iter().map(String::as_str).collect();
+    let planned = |flags: &[&str]| recover(&[&["plan", "--dead", "n4", "--out", &plan], flags, &stores].concat());
+    one_line(
+        planned(&[]),
+        "of tables far: bring back a store that held them, or give up their rows with --accept-lost-keys",
+    );
+    let text = said(planned(&["--accept-lost-keys"]));
+    assert!(text.contains("All rows in these keys are lost") && text.contains("1 begin without contents"), "{text}");
+    for number in 0..3 {
+        said(apply(&cluster.store(number), &plan));
+        cluster.nodes[number] = cluster.start_node(number);
+    }
+    let client = cluster.client(&[0, 1, 2]).await;
+    eventually(&client, "INSERT INTO far VALUES (3)", PATIENCE).await;
+    let count = |table: &'static str| {
+        let client = client.clone();
+        async move { client.query(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap()[0].get::<i64>(0).unwrap() }
+    };
+    assert_eq!((count("near").await, count("far").await), (2, 1));
+    let (began, addresses) = (Instant::now(), cluster.addresses[..3].join(","));
+    while !recover(&["verify", "--addr", &addresses, &plan]).status.success() {
+        assert!(began.elapsed() < LONG, "not all is well");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    one_line(
+        start_expecting_failure(&cluster.store(3), &cluster.addresses[3], &addresses),
+        "n4 was decommissioned, or given up",
+    );
 }
