@@ -173,10 +173,19 @@ pub enum Path {
     /// A leader handed over with a summary of what was read; another one began with it.
     HandedOver,
     HandedLeader,
+    /// A range was frozen for a merge; merged; served again.
+    Frozen,
+    Merged,
+    Thawed,
+    /// A replica came to a merge, and the other one's log had to be applied first; or was of no use.
+    CaughtUpForMerge,
+    MergeMissed,
+    /// Contents came in where a replica of a range was that had been merged into theirs.
+    SubsumedCleared,
 }
 
 impl Path {
-    pub const ALL: [Path; 56] = [
+    pub const ALL: [Path; 62] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -233,6 +242,12 @@ impl Path {
         Path::WokenByRoll,
         Path::HandedOver,
         Path::HandedLeader,
+        Path::Frozen,
+        Path::Merged,
+        Path::Thawed,
+        Path::CaughtUpForMerge,
+        Path::MergeMissed,
+        Path::SubsumedCleared,
     ];
 }
 

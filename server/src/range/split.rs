@@ -45,7 +45,7 @@ impl Replica {
         batch: &mut WriteBatch,
         left: RangeDescriptor,
         right: RangeDescriptor,
-        read_floor: Timestamp,
+        (read_floor, pinned): (Timestamp, bool),
     ) -> Result<(), EngineError> {
         assert_eq!(left.end, right.start, "the halves of a split touch");
         if let Some(leading) = self.leading.as_ref().filter(|leading| leading.serving) {
@@ -53,7 +53,8 @@ impl Replica {
             assert!(read_floor >= leading.reads.summary(), "I11: a split's summary covers what was read");
         }
         let settled = if self.state.is_settled() { left.epoch } else { self.state.settled };
-        let right = RangeState { descriptor: right, read_floor, receipt_floor: self.state.receipt_floor, settled };
+        let receipt_floor = self.state.receipt_floor;
+        let right = RangeState { receipt_floor, settled, pinned, ..RangeState::new(right, read_floor) };
         self.state.settled = settled;
         cx.knobs.probe.took(Path::Split);
         // Nobody has counted; whoever has to know better does.

@@ -1,6 +1,7 @@
 //! What a replica keeps in the engine about itself.
 
 use minicbor::{Decode, Encode};
+use proto::range::Frozen;
 use proto::{Epoch, NodeId, RangeDescriptor, RangeId, ReplicaId, Timestamp, codec};
 use txn::engine::{Engine, EngineError, Space, WriteBatch};
 use txn::keys;
@@ -37,9 +38,22 @@ pub struct RangeState {
     #[n(3)]
     #[cbor(default)]
     pub settled: Epoch,
+    /// It serves nothing, whoever leads: see [`super::merge`].
+    #[n(4)]
+    pub frozen: Option<Frozen>,
+    /// Whether its first key is a boundary that an operator asked for.
+    #[n(5)]
+    #[cbor(default)]
+    pub pinned: bool,
 }
 
 impl RangeState {
+    /// Of a range that nobody has served yet.
+    pub fn new(descriptor: RangeDescriptor, read_floor: Timestamp) -> RangeState {
+        let settled = descriptor.epoch;
+        RangeState { descriptor, read_floor, receipt_floor: Timestamp::ZERO, settled, frozen: None, pinned: false }
+    }
+
     /// Whether those whom the descriptor counts as removed may be deleted.
     pub fn is_settled(&self) -> bool {
         self.settled == self.descriptor.epoch
@@ -52,7 +66,7 @@ pub struct Tombstone {
     /// Replicas with a lower id are gone from this store for good.
     #[n(0)]
     pub next_replica: ReplicaId,
-    /// The range as it was last known here: whoever asks for it here is sent on.
+    /// The range as it was last known here, or the one that has taken it in: whoever asks for it here is sent on.
     #[n(1)]
     pub descriptor: RangeDescriptor,
 }
@@ -63,6 +77,11 @@ impl Tombstone {
         // It may be about to have another one.
         let next_replica = descriptor.replica_on(node).map_or(descriptor.next_replica, |later| later.id);
         Tombstone { next_replica, descriptor }
+    }
+
+    /// Of a replica whose range another one has taken in: there will be none of that range any more.
+    pub fn subsumed_by(descriptor: RangeDescriptor) -> Tombstone {
+        Tombstone { next_replica: ReplicaId(u64::MAX), descriptor }
     }
 }
 
