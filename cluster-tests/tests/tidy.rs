@@ -29,7 +29,7 @@ const CRATES: [(&str, &[&str]); 6] = [
 ];
 
 /// Which other modules of the server each of them may name. Nobody may name `cli`.
-const MODULES: [(&str, &[&str]); 16] = [
+const MODULES: [(&str, &[&str]); 17] = [
     ("raft", &[]),
     ("range", &["raft", "config", "env", "probe"]),
     ("store", &["range", "raft", "config", "env", "probe"]),
@@ -44,11 +44,27 @@ const MODULES: [(&str, &[&str]); 16] = [
     ("config", &["probe"]),
     ("telemetry", &[]),
     ("admin", &["kv", "config", "env", "probe"]),
+    ("recovery", &["sql", "kv", "range", "raft", "config", "env"]),
     (
         "node",
-        &["grpc", "pgwire", "edge", "sql", "kv", "store", "range", "raft", "io", "admin", "env", "config", "telemetry"],
+        &[
+            "grpc",
+            "pgwire",
+            "edge",
+            "sql",
+            "kv",
+            "store",
+            "range",
+            "raft",
+            "io",
+            "admin",
+            "recovery",
+            "env",
+            "config",
+            "telemetry",
+        ],
     ),
-    ("cli", &["node", "telemetry", "config"]),
+    ("cli", &["node", "recovery", "telemetry", "config"]),
 ];
 
 /// The world: clocks, dice, disks, sockets, threads, and the libraries that bring them.

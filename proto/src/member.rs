@@ -98,8 +98,12 @@ impl NodeRecord {
         NodeRecord { descriptor, state: NodeState::Active, run: NodeRun::default(), store: StoreId::default() }
     }
 
-    /// Takes in what the registry says. What the node has told of a later start itself stays.
+    /// Takes in what the registry says. What the node has told of a later start itself stays; and that it is a member no longer stays in
+    /// any case, for whoever recovers a cluster says so before the registry does.
     pub fn learn(&mut self, row: &NodeRecord) {
+        if !self.state.is_member() {
+            return;
+        }
         self.state = row.state;
         if row.run.starts >= self.run.starts {
             self.clone_from(row);

@@ -15,6 +15,7 @@ pub mod env;
 pub mod probe;
 pub mod config;
 pub mod admin;
+pub mod recovery;
 pub mod node;
 pub mod telemetry;
 pub mod cli;

@@ -79,6 +79,16 @@ pub struct RangeSummary {
     pub leader: Option<u64>,
 }
 
+/// Whether all is well with a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkup {
+    /// What is wrong, a sentence each.
+    pub faults: Vec<String>,
+    /// Ranges that lack replicas, a sentence each.
+    pub lacking: Vec<String>,
+    pub ranges: u64,
+}
+
 /// Where to split.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Place {
@@ -166,6 +176,13 @@ impl Admin {
         };
         let response = self.pool.nodes.call("Ranges", ranges).await?.into_inner();
         Ok(response.ranges.into_iter().map(range_summary).collect())
+    }
+
+    /// Looks at every range, the map of the ranges, and the members.
+    pub async fn check(&self) -> Result<Checkup> {
+        let check = async |channel| AdminClient::new(channel).check(v1::CheckRequest {}).await;
+        let v1::CheckResponse { faults, lacking, ranges } = self.pool.nodes.call("Check", check).await?.into_inner();
+        Ok(Checkup { faults, lacking, ranges })
     }
 
     /// Makes a place the start of a new range.

@@ -40,6 +40,9 @@ pub enum Command {
     /// Look after the nodes of a cluster.
     #[command(subcommand)]
     Node(NodeArgs),
+    /// Get a cluster to run again that has lost a majority of its nodes for good.
+    #[command(subcommand)]
+    Recover(RecoverArgs),
     /// Run a whole cluster in this process, in a temporary directory, and open the SQL shell on it.
     Demo(DemoArgs),
     /// Talk SQL to a cluster.
@@ -118,6 +121,50 @@ pub enum NodeArgs {
         /// Do not wait: its replicas move away all the same, and the command given again ends its membership.
         #[arg(long)]
         no_wait: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RecoverArgs {
+    /// Write down what the store of a stopped node holds, for a plan that is made on another machine. Changes nothing.
+    Collect {
+        /// The node's store directory.
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+        /// Where to write it.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Find out what each range can be rebuilt from, say what that may lose, and write a plan. Changes nothing.
+    Plan {
+        /// The nodes that are lost for good, such as 3,4. They are barred: their stores must never be started again.
+        #[arg(long, value_delimiter = ',', value_name = "ID,...", value_parser = parse_node_id)]
+        dead: Vec<u64>,
+        /// Give up keys of which nothing survives: ranges without contents take their place.
+        #[arg(long)]
+        accept_lost_keys: bool,
+        /// Where to write the plan.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Of every survivor, its store directory or what `collect` wrote.
+        #[arg(required = true, value_name = "DIR|FILE")]
+        stores: Vec<PathBuf>,
+    },
+    /// Carry a plan out in the store of a stopped survivor. Once on each; again is harmless.
+    Apply {
+        /// The node's store directory.
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+        #[arg(value_name = "PLAN")]
+        plan: PathBuf,
+    },
+    /// Tell whether all is well in the running cluster, and what is not. Ends with 0 only if it is.
+    Verify {
+        /// The plan: whether those whom it gave up are barred is looked at as well.
+        #[arg(value_name = "PLAN")]
+        plan: Option<PathBuf>,
+        #[command(flatten)]
+        cluster: ClusterArgs,
     },
 }
 

@@ -7,6 +7,8 @@ pub mod args;
 pub mod placement_args;
 pub mod start;
 pub mod node;
+pub mod recover;
+pub mod verify;
 pub mod demo;
 pub mod bench;
 
@@ -37,6 +39,7 @@ pub fn main() -> ExitCode {
             Command::Start(start) => start::run(start).await,
             Command::Init { addr } => start::init(&addr).await,
             Command::Node(node) => node::run(node).await,
+            Command::Recover(recover) => recover::run(recover).await,
             Command::Demo(demo) => demo::run(demo).await,
             Command::Sql(sql) => sql::run(sql).await,
             Command::Bench(bench) => bench::run(bench).await,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use proto::v1::admin_server::Admin;
-use proto::{ClusterId, Key, NodeId, NodeState, Span, v1};
+use proto::{ClusterId, Key, NodeId, NodeState, RangeDescriptor, Span, v1};
 use tonic::{Request, Response, Status};
 
 use super::convert::datum;
@@ -17,6 +17,7 @@ use crate::kv::{Error as KvError, Kv, NodeChange, NodeInfo, RangeInfo};
 use crate::sql::catalog::Catalog;
 use crate::sql::encoding::key::encode;
 use crate::sql::error::state;
+use crate::sql::exec::place::place;
 use crate::sql::schema::Table;
 use crate::sql::{Error, Limits};
 
@@ -175,6 +176,24 @@ impl Admin for AdminService {
         };
         self.kv.split(&key).await.map_err(kv_status)?;
         Ok(Response::new(v1::SplitResponse {}))
+    }
+
+    async fn check(&self, _request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
+        let checkup = self.kv.check().await.map_err(kv_status)?;
+        // What is wrong is worth telling without the names of tables.
+        let tables = self.catalog.all().await.unwrap_or_default();
+        let told = |(about, words): (Option<RangeDescriptor>, String)| match about {
+            Some(range) => {
+                let (start, end) = (place(&range.start, &tables), place(&range.end, &tables));
+                format!("{} ({start} .. {end}) {words}", range.id)
+            }
+            None => words,
+        };
+        Ok(Response::new(v1::CheckResponse {
+            faults: checkup.faults.into_iter().map(told).collect(),
+            lacking: checkup.lacking.into_iter().map(told).collect(),
+            ranges: checkup.ranges,
+        }))
     }
 
     async fn stats(&self, _request: Request<v1::StatsRequest>) -> Result<Response<v1::StatsResponse>, Status> {

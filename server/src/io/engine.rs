@@ -29,35 +29,54 @@ fn io(error: rocksdb::Error) -> EngineError {
     }
 }
 
+fn database_options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_atomic_flush(true);
+    options.set_max_background_jobs(2);
+    options.set_keep_log_file_num(4);
+    options.set_db_write_buffer_size(MEMTABLE_BYTES);
+    options
+}
+
+fn families() -> [ColumnFamilyDescriptor; 3] {
+    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+    FAMILIES.map(|name| {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(&cache);
+        table.set_bloom_filter(10.0, false);
+        let mut family = Options::default();
+        family.set_block_based_table_factory(&table);
+        family.set_compression_type(DBCompressionType::Lz4);
+        family.set_write_buffer_size(MEMTABLE_BYTES);
+        // Most lookups are for intents and records that are not there.
+        family.set_memtable_whole_key_filtering(true);
+        family.set_memtable_prefix_bloom_ratio(0.05);
+        family.set_level_compaction_dynamic_level_bytes(true);
+        ColumnFamilyDescriptor::new(name, family)
+    })
+}
+
 impl RocksEngine {
     /// Opens the engine in a folder, creating it if it is not there.
     ///
     /// # Errors
     /// When the folder cannot be used, or holds damaged files.
     pub fn open(path: &Path) -> Result<RocksEngine, EngineError> {
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        options.set_atomic_flush(true);
-        options.set_max_background_jobs(2);
-        options.set_keep_log_file_num(4);
-        options.set_db_write_buffer_size(MEMTABLE_BYTES);
-        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let families = FAMILIES.map(|name| {
-            let mut table = BlockBasedOptions::default();
-            table.set_block_cache(&cache);
-            table.set_bloom_filter(10.0, false);
-            let mut family = Options::default();
-            family.set_block_based_table_factory(&table);
-            family.set_compression_type(DBCompressionType::Lz4);
-            family.set_write_buffer_size(MEMTABLE_BYTES);
-            // Most lookups are for intents and records that are not there.
-            family.set_memtable_whole_key_filtering(true);
-            family.set_memtable_prefix_bloom_ratio(0.05);
-            family.set_level_compaction_dynamic_level_bytes(true);
-            ColumnFamilyDescriptor::new(name, family)
-        });
-        let db = DB::open_cf_descriptors(&options, path, families).map_err(io)?;
+        let db = DB::open_cf_descriptors(&database_options(), path, families()).map_err(io)?;
+        Ok(RocksEngine { db: Arc::new(db) })
+    }
+
+    /// Opens the engine in a folder to look at what is durable, without changing a byte of it. Writes fail.
+    ///
+    /// # Errors
+    /// When the folder holds no engine, or damaged files.
+    pub fn open_read_only(path: &Path) -> Result<RocksEngine, EngineError> {
+        let mut options = database_options();
+        options.create_if_missing(false);
+        options.create_missing_column_families(false);
+        let db = DB::open_cf_descriptors_read_only(&options, path, families(), false).map_err(io)?;
         Ok(RocksEngine { db: Arc::new(db) })
     }
 

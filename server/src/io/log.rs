@@ -98,6 +98,22 @@ impl LogFiles {
         Ok((log, recovered))
     }
 
+    /// Reads what the log in a folder holds, and changes nothing.
+    ///
+    /// # Errors
+    /// A sentence, when a file cannot be read or is damaged.
+    pub fn read(folder: &Path) -> Result<RecoveredLog, String> {
+        let (found, _) =
+            list(folder).map_err(|e| format!("the Raft log in {} cannot be read: {e}", folder.display()))?;
+        let last = found.last().map(|(number, _)| *number);
+        let mut recovered = RecoveredLog::default();
+        for (number, path) in found {
+            let mut segment = Segment { number, path, last: BTreeMap::new() };
+            read_segment(&mut segment, &mut recovered, last == Some(number))?;
+        }
+        recovered.finish().map_err(|e| format!("the Raft log in {} is damaged: {e}", folder.display()))
+    }
+
     /// Overwrites what a torn frame left, so that it is never mistaken for anything; and syncs. The last frame may have been written by a
     /// process that died before its sync: then the operating system shows it to us, and the disk may not have it yet. Whatever was
     /// read is about to be acknowledged as durable, so it must be.

@@ -11,6 +11,7 @@ use proto::range::RangeStatus;
 use proto::transaction::{TxnAddress, TxnOutcome};
 use proto::{Key, NodeDescriptor, NodeId, NodeState, RangeDescriptor, Span, Timestamp, TxnId, Value};
 
+use super::checkup::Checkup;
 use super::error::{Conflict, Error};
 
 /// What a transaction promises.
@@ -111,6 +112,14 @@ pub trait Kv: Send + Sync {
     /// # Errors
     /// When it cannot be found out which ranges there are.
     async fn survey(&self, span: &Span) -> Result<Vec<RangeSurvey>, Error>;
+
+    /// Looks at every range, the map of the ranges, and the members. Takes a few seconds at most.
+    ///
+    /// # Errors
+    /// When it cannot be found out which ranges there are.
+    async fn check(&self) -> Result<Checkup, Error> {
+        Err(Error::Invalid("this is no cluster".into()))
+    }
 
     /// Splits the range that holds `key` so that `key` becomes the first key of a new range. A key that is
     /// a boundary already is fine.

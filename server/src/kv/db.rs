@@ -14,6 +14,7 @@ use proto::{Key, NodeId, NodeRecord, RangeDescriptor, RangeId, Span, Timestamp, 
 use txn::clock::{ClockError, Doubt, Trust};
 
 use super::api::{BeginOptions, ClockInfo, Kv, NodeChange, NodeInfo, RangeInfo, RangeSurvey, Transaction};
+use super::checkup::Checkup;
 use super::error::{Conflict, Error};
 use super::meta::meta_span;
 use super::reports::Reports;
@@ -320,6 +321,10 @@ impl Kv for Db {
 
     async fn survey(&self, span: &Span) -> Result<Vec<RangeSurvey>, Error> {
         self.survey_ranges(span).await
+    }
+
+    async fn check(&self) -> Result<Checkup, Error> {
+        self.check_all().await
     }
 
     async fn split(&self, key: &Key) -> Result<(), Error> {

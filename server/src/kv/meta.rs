@@ -21,7 +21,7 @@ use super::transaction::KvTransaction;
 use crate::store::recover::{FIRST_FREE_RANGE, meta_key};
 
 /// The counter of range ids.
-fn range_counter() -> Key {
+pub(super) fn range_counter() -> Key {
     Key([&[keyspace::SYSTEM], b"range-id".as_slice()].concat())
 }
 

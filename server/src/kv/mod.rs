@@ -5,7 +5,8 @@
 //! [`recover`] decides what their coordinators left open, and [`router`] finds the
 //! range and leader for every request. [`meta`] keeps the range descriptors, [`members`] changes who holds replicas, and [`registry`] keeps who the
 //! nodes are. [`reports`], [`survey`] and [`decisions`] tell how ranges stand and what was done about them, [`wishes`] what is
-//! wanted of them. [`idempotency`] lets applications run whole transactions again.
+//! wanted of them. [`aftermath`] brings the system's rows into line with ranges that were rebuilt from survivors, and [`checkup`] tells
+//! whether all is well. [`idempotency`] lets applications run whole transactions again.
 
 pub mod api;
 pub mod error;
@@ -23,6 +24,8 @@ pub mod reports;
 pub mod decisions;
 pub mod wishes;
 pub mod survey;
+pub mod aftermath;
+pub mod checkup;
 pub mod spans;
 pub mod router;
 pub mod stats;

@@ -90,11 +90,11 @@ fn node_span() -> Span {
     Span::prefix(&Key([&[keyspace::SYSTEM], b"node/".as_slice()].concat()))
 }
 
-fn node_key(node: NodeId) -> Key {
+pub(super) fn node_key(node: NodeId) -> Key {
     Key([node_span().start.0.as_slice(), &node.0.to_be_bytes()].concat())
 }
 
-fn node_counter() -> Key {
+pub(super) fn node_counter() -> Key {
     Key([&[keyspace::SYSTEM], b"node-id".as_slice()].concat())
 }
 
@@ -105,7 +105,7 @@ pub fn founding_rows(members: &[NodeDescriptor]) -> Vec<(Key, Vec<u8>)> {
     members.iter().map(row).chain([(node_counter(), codec::encode(&next))]).collect()
 }
 
-fn decode<T: for<'b> Decode<'b, ()>>(what: &'static str, bytes: &[u8]) -> Result<T, Error> {
+pub(super) fn decode<T: for<'b> Decode<'b, ()>>(what: &'static str, bytes: &[u8]) -> Result<T, Error> {
     codec::decode(what, bytes).map_err(|e| Error::Corrupt(e.to_string()))
 }
 
@@ -125,7 +125,7 @@ pub fn judge(known: Option<&NodeRecord>, who: &Introduction) -> Admission {
 /// What a node hears that is a member no longer.
 pub fn gone(node: NodeId) -> String {
     format!(
-        "{node} was decommissioned and is no member of the cluster any more: to use this machine again, start it with an \
+        "{node} was decommissioned, or given up for lost, and is no member of the cluster any more: to use this machine again, start it with an \
          empty store directory and --join"
     )
 }
@@ -358,11 +358,15 @@ impl Db {
     }
 
     /// Runs a transaction again until nothing conflicts with it.
-    async fn transact<T: Send>(&self, work: impl Work<T>) -> Result<T, Error> {
+    pub(super) async fn transact<T: Send>(&self, work: impl Work<T>) -> Result<T, Error> {
         self.transact_with(BeginOptions::default(), work).await
     }
 
-    async fn transact_with<T: Send>(&self, mut options: BeginOptions, mut work: impl Work<T>) -> Result<T, Error> {
+    pub(super) async fn transact_with<T: Send>(
+        &self,
+        mut options: BeginOptions,
+        mut work: impl Work<T>,
+    ) -> Result<T, Error> {
         /// Conflicts in a row past which something is wrong.
         const TRIES_MAX: u32 = 100;
         let mut attempt = 0;
@@ -387,17 +391,20 @@ impl Db {
 }
 
 /// What is done in a transaction, perhaps several times.
-trait Work<T>: for<'a> FnMut(&'a mut KvTransaction) -> BoxFuture<'a, Result<T, Error>> + Send {}
+pub(super) trait Work<T>:
+    for<'a> FnMut(&'a mut KvTransaction) -> BoxFuture<'a, Result<T, Error>> + Send
+{
+}
 
 impl<T, F: for<'a> FnMut(&'a mut KvTransaction) -> BoxFuture<'a, Result<T, Error>> + Send> Work<T> for F {}
 
-async fn rows_in(txn: &mut KvTransaction) -> Result<Vec<NodeRecord>, Error> {
+pub(super) async fn rows_in(txn: &mut KvTransaction) -> Result<Vec<NodeRecord>, Error> {
     let rows = scan_all(txn, node_span()).await?;
     rows.iter().map(|bytes| decode("a member", bytes)).collect()
 }
 
 /// The values of all rows in a span.
-async fn scan_all(txn: &mut KvTransaction, span: Span) -> Result<Vec<Vec<u8>>, Error> {
+pub(super) async fn scan_all(txn: &mut KvTransaction, span: Span) -> Result<Vec<Vec<u8>>, Error> {
     let mut values = Vec::new();
     let mut rest = Some(span);
     while let Some(span) = rest {

@@ -124,6 +124,7 @@ impl Core {
             run,
             dismissal,
             applied: Vec::new(),
+            aftermath: folder.recovery()?.map(|recovery| recovery.aftermath),
         };
         membership.put_in_force(&known.members);
         Ok(Core { identity, db, sql, clock, transport, disk, store, stopped, membership: Mutex::new(Some(membership)) })
@@ -183,6 +184,12 @@ impl Opened {
     /// A sentence, when it holds damaged or contradictory files.
     fn from(folder: &Folder, identity: &Identity) -> Result<Opened, String> {
         folder.check_parts(identity.node)?;
+        if let Some(recovery) = folder.recovery()?.filter(|recovery| !recovery.applied) {
+            let plan = recovery.aftermath.plan;
+            return Err(format!(
+                "recovery plan {plan} was begun on this store and not finished: run `meridian recover apply` again with it"
+            ));
+        }
         let fail = |e: EngineError| format!("{}: {e}", folder.data().display());
         let mut engine = RocksEngine::open(&folder.data()).map_err(fail)?;
         prepare(&mut engine, identity).map_err(fail)?;
@@ -225,7 +232,7 @@ fn prepare(engine: &mut RocksEngine, identity: &Identity) -> Result<(), EngineEr
 }
 
 /// What the node knew last of its cluster; at first what it was told when it became part of it.
-fn acquaintances(folder: &Folder, identity: &Identity) -> Result<Acquaintances, String> {
+pub(super) fn acquaintances(folder: &Folder, identity: &Identity) -> Result<Acquaintances, String> {
     let founding = || identity.members.iter().cloned().map(NodeRecord::founding).collect();
     let known = folder.acquaintances()?;
     Ok(known.unwrap_or_else(|| Acquaintances { members: founding(), ranges: Vec::new() }))

@@ -6,6 +6,7 @@
 //! DIR/store-id    which store this is, drawn at random; also in log/STORE and data/STORE, to tell what belongs together
 //! DIR/starts      how often the node has been started
 //! DIR/members     the members, and the ranges that lead to all others, as they were known last
+//! DIR/recovery    a recovery that was begun on this store, or has work left for the running cluster
 //! DIR/clock       the offset of a clock that the processes of one host share
 //! DIR/log/        the Raft log
 //! DIR/data/       the engine
@@ -18,6 +19,7 @@ use minicbor::{Decode, Encode};
 use proto::{ClusterId, NodeDescriptor, NodeId, NodeRecord, RangeDescriptor, StoreId, codec};
 
 use crate::io::small_file;
+use crate::kv::aftermath::Aftermath;
 
 /// What a node must remember to be itself.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -50,11 +52,25 @@ pub struct Acquaintances {
     pub ranges: Vec<RangeDescriptor>,
 }
 
+/// How far a recovery has come on a store.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Recovery {
+    /// Whether the plan is carried out here. As long as it is not, no node may start on the store.
+    #[n(0)]
+    pub applied: bool,
+    /// What the running cluster has to do.
+    #[n(1)]
+    pub aftermath: Aftermath,
+}
+
 /// The format of everything in a store directory that this version reads and writes.
 pub const FORMAT: u32 = 1;
 
 const IDENTITY_MAGIC: &[u8] = b"meridian identity 1\n";
 const MEMBERS_MAGIC: &[u8] = b"meridian members 1\n";
+const RECOVERY_MAGIC: &[u8] = b"meridian recovery 1\n";
+/// What `recover collect` writes.
+pub const FINDINGS_MAGIC: &[u8] = b"meridian findings 1\n";
 
 /// The name of the file that says, in a part of the store, to which store the part belongs.
 const MARK: &str = "STORE";
@@ -141,6 +157,30 @@ impl Folder {
         write_sealed(&self.path.join("members"), MEMBERS_MAGIC, known)
     }
 
+    fn recovery_path(&self) -> PathBuf {
+        self.path.join("recovery")
+    }
+
+    /// The recovery that was begun here and has left something to do.
+    ///
+    /// # Errors
+    /// A sentence, when the file is unreadable or damaged.
+    pub fn recovery(&self) -> Result<Option<Recovery>, String> {
+        read_sealed(&self.recovery_path(), RECOVERY_MAGIC)
+    }
+
+    /// Writes down how far a recovery has come, durably; nothing once all is done.
+    ///
+    /// # Errors
+    /// A sentence, when the disk fails.
+    pub fn set_recovery(&self, recovery: Option<&Recovery>) -> Result<(), String> {
+        let path = self.recovery_path();
+        match recovery {
+            Some(recovery) => write_sealed(&path, RECOVERY_MAGIC, recovery),
+            None => fs::remove_file(&path).map_err(|e| format!("{} cannot be removed: {e}", path.display())),
+        }
+    }
+
     /// Which store this is. Drawn when it is asked for the first time.
     ///
     /// # Errors
@@ -209,7 +249,7 @@ fn parse<T: std::str::FromStr>(path: &Path, bytes: &[u8]) -> Result<T, String> {
 }
 
 /// Reads a record under a checksum; `None` if there is none.
-fn read_sealed<T: for<'b> Decode<'b, ()>>(path: &Path, magic: &[u8]) -> Result<Option<T>, String> {
+pub(super) fn read_sealed<T: for<'b> Decode<'b, ()>>(path: &Path, magic: &[u8]) -> Result<Option<T>, String> {
     let Some(bytes) = small_file::read(path)? else { return Ok(None) };
     let damaged = |why: &str| format!("{} is damaged: {why}. Restore it, or replace this node's store", path.display());
     let rest = bytes.strip_prefix(magic).ok_or_else(|| damaged("it does not begin as it should"))?;
@@ -220,7 +260,7 @@ fn read_sealed<T: for<'b> Decode<'b, ()>>(path: &Path, magic: &[u8]) -> Result<O
     codec::decode("a record", payload).map(Some).map_err(|e| damaged(&e.to_string()))
 }
 
-fn write_sealed<T: Encode<()>>(path: &Path, magic: &[u8], record: &T) -> Result<(), String> {
+pub(super) fn write_sealed<T: Encode<()>>(path: &Path, magic: &[u8], record: &T) -> Result<(), String> {
     let payload = codec::encode(record);
     small_file::write(path, &[magic, &crc32c::crc32c(&payload).to_le_bytes(), &payload].concat())
 }

@@ -28,6 +28,7 @@ use crate::env::Clock;
 use crate::io::event_loop::Input;
 use crate::io::transport::Transport;
 use crate::kv::Db;
+use crate::kv::aftermath::Aftermath;
 use crate::kv::registry::{Candidate, Outcome, gone};
 use crate::store::Event;
 
@@ -50,6 +51,8 @@ pub struct Membership {
     pub dismissal: mpsc::UnboundedReceiver<String>,
     /// What is in force.
     pub applied: Vec<NodeRecord>,
+    /// What a recovery of the cluster has left to do.
+    pub aftermath: Option<Aftermath>,
 }
 
 /// Whose word counts on clocks: the other members.
@@ -74,6 +77,9 @@ impl Membership {
     async fn keep_on(&mut self) -> String {
         let mut announced = false;
         loop {
+            if let Err(why) = self.settle_aftermath().await {
+                return why;
+            }
             if !announced {
                 match self.db.announce(&self.candidate, self.run).await {
                     Ok(Outcome::Member(_)) => announced = true,
@@ -94,6 +100,22 @@ impl Membership {
                 waited += LOOK_EVERY;
             }
         }
+    }
+
+    /// Does what a recovery has left to do. If the cluster is not ready for it, later.
+    ///
+    /// # Errors
+    /// In words, why the node cannot go on.
+    async fn settle_aftermath(&mut self) -> Result<(), String> {
+        let Some(aftermath) = &self.aftermath else { return Ok(()) };
+        if let Err(error) = self.db.settle_aftermath(aftermath).await {
+            tracing::debug!(%error, "the recovery was not settled yet");
+            return Ok(());
+        }
+        tracing::info!(plan = aftermath.plan, "the recovery is settled: those who were given up are barred");
+        self.aftermath = None;
+        let folder = self.folder.clone();
+        tokio::task::spawn_blocking(move || folder.set_recovery(None)).await.map_err(|e| e.to_string())?
     }
 
     /// Puts what the gateway knows of the members in force.

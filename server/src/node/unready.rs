@@ -10,6 +10,7 @@ use proto::{Key, NodeId, Span, Timestamp};
 
 use super::server::Shared;
 use crate::io::clock::wall;
+use crate::kv::checkup::Checkup;
 use crate::kv::{
     BeginOptions, ClockInfo, Conflict, Db, Error, Kv, NodeChange, NodeInfo, RangeInfo, RangeSurvey, Transaction,
 };
@@ -51,6 +52,10 @@ impl Kv for Unready {
 
     async fn survey(&self, span: &Span) -> Result<Vec<RangeSurvey>, Error> {
         self.ready()?.survey(span).await
+    }
+
+    async fn check(&self) -> Result<Checkup, Error> {
+        self.ready()?.check().await
     }
 
     async fn split(&self, key: &Key) -> Result<(), Error> {

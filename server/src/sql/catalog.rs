@@ -44,6 +44,9 @@ const BY_ID: u8 = 2;
 const NEXT_ID: u8 = 3;
 const DROPPED: u8 = 4;
 
+/// What the keys of all tables' descriptors begin with.
+pub const DESCRIPTORS: &[u8] = &[keyspace::CATALOG, BY_ID];
+
 /// Ids below are kept for tables of the system.
 const FIRST_TABLE_ID: u64 = 100;
 
@@ -118,6 +121,18 @@ impl Catalog {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// All tables, by name.
+    ///
+    /// # Errors
+    /// Those of the key-value layer.
+    pub async fn all(&self) -> Result<Vec<Arc<Table>>> {
+        let mut txn = self.kv.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
+        let tables = list(&mut *txn).await?;
+        txn.reveal().await?;
+        txn.rollback().await;
+        Ok(tables)
     }
 
     /// A table from the cache, if its lease still lasts.

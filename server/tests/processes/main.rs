@@ -3,6 +3,7 @@
 mod cluster;
 mod membership;
 mod placement;
+mod recovery;
 mod wishes;
 
 use std::io::Read;

@@ -1,0 +1,197 @@
+//! What a stopped store holds, as far as a plan needs to know.
+//!
+//! Nothing is changed by looking: the engine shows what was durable, the log what follows, and [`super::tail`] puts the two together.
+
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+use proto::{
+    ClusterId, Key, NodeId, NodeRecord, RangeDescriptor, RangeId, ReplicaId, Span, StoreId, Timestamp, codec, keyspace,
+};
+use txn::engine::{Engine, EngineError, Space};
+use txn::keys;
+
+use super::tail;
+use crate::raft::record::LogPosition;
+use crate::raft::{RecoveredGroup, RecoveredLog};
+use crate::range::state::{self, Applied, RangeState, Tombstone};
+
+/// Whose store it is.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Store {
+    #[n(0)]
+    pub cluster: ClusterId,
+    #[n(1)]
+    pub node: NodeId,
+    #[n(2)]
+    pub store: StoreId,
+    /// How often it has been started.
+    #[n(3)]
+    pub starts: u64,
+    /// The members, as they were known here last.
+    #[n(4)]
+    pub members: Vec<NodeRecord>,
+    /// A plan that was begun here, and whose application was interrupted.
+    #[n(5)]
+    pub begun: Option<String>,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Findings {
+    #[n(0)]
+    pub store: Store,
+    /// No timestamp above this was ever issued or heard of here.
+    #[n(1)]
+    pub ceiling: Timestamp,
+    #[n(2)]
+    pub replicas: Vec<Found>,
+    #[n(3)]
+    pub hollow: Vec<Hollow>,
+    #[n(4)]
+    pub tombstones: Vec<Tombstone>,
+    /// Descriptors of tables, as the catalog here has them.
+    #[n(5)]
+    pub tables: Vec<ByteVec>,
+    /// Descriptors of ranges, as the meta range here has them.
+    #[n(6)]
+    pub ranges: Vec<RangeDescriptor>,
+}
+
+/// A replica with contents.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Found {
+    #[n(0)]
+    pub replica: ReplicaId,
+    /// As of its last entry: see [`tail::Tail`], also for the others.
+    #[n(1)]
+    pub state: RangeState,
+    #[n(2)]
+    pub steps: Vec<RangeDescriptor>,
+    #[n(3)]
+    pub births: Vec<RangeState>,
+    #[n(4)]
+    pub newest: Timestamp,
+    /// How far the engine has come, durably.
+    #[n(5)]
+    pub applied: LogPosition,
+    /// The last entry that is known here to be committed.
+    #[n(6)]
+    pub committed: u64,
+    #[n(7)]
+    pub last: LogPosition,
+    /// The highest term that it has heard of.
+    #[n(8)]
+    pub term: u64,
+}
+
+impl Found {
+    pub fn range(&self) -> RangeId {
+        self.state.descriptor.id
+    }
+
+    pub fn span(&self) -> Span {
+        self.state.descriptor.span()
+    }
+}
+
+/// A replica whose contents have not come, or not whole: it has a log and a vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Hollow {
+    #[n(0)]
+    pub range: RangeId,
+    #[n(1)]
+    pub replica: ReplicaId,
+    #[n(2)]
+    pub last: LogPosition,
+}
+
+fn last_of(log: &RecoveredGroup) -> LogPosition {
+    log.entries.last().map_or(log.truncated, |entry| LogPosition { index: entry.index, term: entry.term })
+}
+
+/// Looks at what a store holds.
+///
+/// # Errors
+/// When it is damaged.
+pub fn examine(store: Store, engine: &dyn Engine, log: &RecoveredLog) -> Result<Findings, EngineError> {
+    let tombstones = tombstones(engine)?;
+    let mut findings = Findings {
+        store,
+        ceiling: log.ceiling,
+        replicas: Vec::new(),
+        hollow: Vec::new(),
+        tombstones,
+        tables: Vec::new(),
+        ranges: Vec::new(),
+    };
+    let mut logs = log.groups.clone();
+    for (state, applied) in state::load_all(engine)? {
+        let mut log = logs.remove(&state.descriptor.id).unwrap_or_default();
+        log.catch_up_with(LogPosition { index: applied.index, term: applied.term });
+        let replica = state.descriptor.replica_on(findings.store.node).map_or(ReplicaId(log.replica), |me| me.id);
+        // A removed one that is needed no more: what a start would delete.
+        if replica == ReplicaId::default() {
+            continue;
+        }
+        findings.read_rows(engine, &state, applied, &log)?;
+        findings.replicas.push(found(replica, &state, applied, &log)?);
+    }
+    for (range, log) in logs {
+        let buried = findings.tombstones.iter().find(|tombstone| tombstone.descriptor.id == range);
+        if log.replica > 0 && buried.is_none_or(|tombstone| log.replica >= tombstone.next_replica.0) {
+            findings.hollow.push(Hollow { range, replica: ReplicaId(log.replica), last: last_of(&log) });
+        }
+    }
+    Ok(findings)
+}
+
+fn found(replica: ReplicaId, state: &RangeState, applied: Applied, log: &RecoveredGroup) -> Result<Found, EngineError> {
+    let tail = tail::follow(state, applied, log)?;
+    Ok(Found {
+        replica,
+        state: tail.state,
+        steps: tail.steps,
+        births: tail.births,
+        newest: tail.newest,
+        applied: LogPosition { index: applied.index, term: applied.term },
+        committed: log.hard_state.commit.max(applied.index),
+        last: last_of(log),
+        term: log.hard_state.term.max(applied.term),
+    })
+}
+
+fn tombstones(engine: &dyn Engine) -> Result<Vec<Tombstone>, EngineError> {
+    let (start, end) = keys::all_range_states();
+    let mut ranges = std::collections::BTreeSet::new();
+    txn::engine::visit(engine, Space::Local, &start, &end, |key, _| {
+        ranges.extend(keys::parse_range_state(key).map(|(range, _)| range));
+        Ok(true)
+    })?;
+    let found = ranges.into_iter().map(|range| state::tombstone(engine, range));
+    Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+impl Findings {
+    /// What the meta range and the catalog have to say, if a replica here holds them.
+    fn read_rows(
+        &mut self,
+        engine: &dyn Engine,
+        state: &RangeState,
+        applied: Applied,
+        log: &RecoveredGroup,
+    ) -> Result<(), EngineError> {
+        let of = |prefix: &[u8]| Span::prefix(&Key(prefix.to_vec())).intersect(&state.descriptor.span());
+        let meta = of(&[keyspace::META]);
+        if !meta.is_empty() {
+            for (_, value) in tail::rows(engine, applied, log, &meta)? {
+                self.ranges.push(codec::decode("a range descriptor", &value)?);
+            }
+        }
+        let catalog = of(crate::sql::catalog::DESCRIPTORS);
+        if !catalog.is_empty() {
+            let rows = tail::rows(engine, applied, log, &catalog)?;
+            self.tables.extend(rows.into_iter().map(|(_, value)| ByteVec::from(value)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,605 @@
+//! From what survivors hold to what is done: a pure function.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use proto::{Epoch, NodeId, RangeDescriptor, RangeId, Span, keyspace};
+
+use super::cover::cover;
+use super::findings::Findings;
+use super::loss;
+use super::plan::{Action, Becomes, FORMAT, Held, Plan, RangePlan, Source, StorePlan};
+use super::roll;
+use super::scene::{Copy, Scene};
+use crate::config::Knobs;
+use crate::sql::schema::Table;
+
+/// What the operator says.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The nodes that are given up for good.
+    pub dead: BTreeSet<NodeId>,
+    /// Keys of which nothing survives are given up as well: ranges without contents take their place.
+    pub accept_lost_keys: bool,
+}
+
+/// How far ids and epochs go beyond those that are known: the dead may have given some that nobody has heard of.
+const LEAP: u64 = 1000;
+/// The same for ranges' ids, which every attempt to split uses up.
+const RANGE_LEAP: u64 = 1 << 20;
+
+/// Makes a plan.
+///
+/// # Errors
+/// What stands in its way, in sentences.
+pub fn plan(findings: &[Findings], request: &Request) -> Result<Plan, Vec<String>> {
+    let dead = roll::call(findings, &request.dead)?;
+    let scene = Scene::new(findings);
+    let tables = loss::tables(findings);
+    let mut planner = Planner::new(&scene, &tables);
+    let (kept, lost): (Vec<RangeId>, Vec<RangeId>) = scene.ranges().partition(|range| scene.elects(*range));
+    planner.check_births(&kept, &lost)?;
+    planner.divide(&kept, &lost, request.accept_lost_keys)?;
+    let mut ranges = planner.ranges;
+    ranges.sort_by(|a, b| (&a.start, a.range).cmp(&(&b.start, b.range)));
+    let losses = if ranges.iter().all(|range| range.action == Action::Keep) { Vec::new() } else { loss::in_general() };
+    let unnamed = Plan {
+        format: FORMAT,
+        plan: String::new(),
+        cluster: findings[0].store.cluster.to_string(),
+        dead,
+        losses,
+        stores: scene.stores().map(|found| store(found, findings)).collect(),
+        ranges,
+        read_floor: scene.ceiling().plus(Knobs::default().read_window).0,
+        next_range: planner.next_range,
+    };
+    Ok(unnamed.sealed())
+}
+
+fn store(found: &Findings, findings: &[Findings]) -> StorePlan {
+    let members = roll::members(findings);
+    StorePlan {
+        node: found.store.node.0,
+        address: members.get(&found.store.node).map(|m| m.descriptor.address.clone()).unwrap_or_default(),
+        store: found.store.store.to_string(),
+        starts: found.store.starts,
+        replicas: held(found),
+    }
+}
+
+/// The replicas of a store, as a plan has to find them again.
+pub fn held(findings: &Findings) -> Vec<Held> {
+    let held = findings.replicas.iter().map(|found| Held {
+        range: found.range().0,
+        replica: found.replica.0,
+        applied_index: found.applied.index,
+        last_term: found.last.term,
+        last_index: found.last.index,
+    });
+    held.collect()
+}
+
+struct Planner<'a> {
+    scene: &'a Scene<'a>,
+    tables: &'a [Arc<Table>],
+    ranges: Vec<RangePlan>,
+    /// Of all ranges that are rebuilt.
+    epoch: Epoch,
+    next_range: u64,
+    used: BTreeSet<RangeId>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(scene: &'a Scene<'a>, tables: &'a [Arc<Table>]) -> Planner<'a> {
+        let epoch = scene.known().map(|range| range.epoch.0).max().unwrap_or(0) + LEAP;
+        let next_range = scene.known().map(|range| range.id.0 + 1).max().unwrap_or(1);
+        Planner { scene, tables, ranges: Vec::new(), epoch: Epoch(epoch), next_range, used: scene.ranges().collect() }
+    }
+
+    /// What a range that goes on by itself is about to bring into being has to go on by itself as well.
+    fn check_births(&self, kept: &[RangeId], lost: &[RangeId]) -> Result<(), Vec<String>> {
+        let waits = |range: &RangeId| {
+            let copy = self.scene.copies_of(*range).first()?;
+            let parent = copy.born_of.filter(|parent| kept.contains(parent))?;
+            Some(format!(
+                "{range} is about to be split off {parent}, which runs: start the survivors, stop them, and try again"
+            ))
+        };
+        let complaints: Vec<String> = lost.iter().filter_map(waits).collect();
+        if complaints.is_empty() { Ok(()) } else { Err(complaints) }
+    }
+
+    /// Gives each key to one copy.
+    fn divide(&mut self, kept: &[RangeId], lost: &[RangeId], accept_lost_keys: bool) -> Result<(), Vec<String>> {
+        let scene = self.scene;
+        let best = |range: &RangeId| scene.copies_of(*range).first();
+        let newest = |copy: &&Copy| Reverse((copy.found.state.descriptor.epoch, copy.reach()));
+        let mut chosen: Vec<&Copy> = lost.iter().filter_map(best).collect();
+        let mut others: Vec<&Copy> = lost.iter().flat_map(|range| scene.copies_of(*range).iter().skip(1)).collect();
+        chosen.sort_by_key(newest);
+        others.sort_by_key(newest);
+        let keeping: Vec<&Copy> = kept.iter().filter_map(best).collect();
+        let claimants: Vec<&Copy> = keeping.iter().chain(&chosen).chain(&others).copied().collect();
+        let claims: Vec<Span> = claimants.iter().map(|copy| copy.found.span()).collect();
+        let cover = cover(&claims);
+        for (n, (copy, taken)) in claimants.iter().zip(cover.taken).enumerate() {
+            if n < keeping.len() {
+                if taken != [copy.found.span()] {
+                    let (range, span) = (copy.found.range(), loss::keys(&copy.found.span(), self.tables));
+                    return Err(vec![format!(
+                        "{range} ({span}) and another range can both go on, and hold the same keys: this should not be. Keep the stores as they are"
+                    )]);
+                }
+                self.keep(copy);
+            } else if n < keeping.len() + chosen.len() {
+                self.rebuild(copy, taken);
+            } else {
+                taken.into_iter().for_each(|span| self.fill(copy, span));
+            }
+        }
+        self.give_up(cover.uncovered, accept_lost_keys)
+    }
+
+    fn range(&self, range: RangeId, action: Action, span: &Span, why: String) -> RangePlan {
+        let (start, end) = RangePlan::bounds(span);
+        let replicas = self.scene.newest_of(range).map(|known| {
+            let fate = |r| if self.scene.answers(range, r) { "" } else { " (dead)" };
+            known.replicas.iter().map(|r| format!("{} on {}{}", r.id, r.node, fate(r))).collect()
+        });
+        RangePlan {
+            range: range.0,
+            action,
+            keys: loss::keys(span, self.tables),
+            start,
+            end,
+            tables: loss::tables_in(span, self.tables),
+            replicas: replicas.unwrap_or_default(),
+            why,
+            loss: None,
+            source: None,
+            becomes: None,
+        }
+    }
+
+    fn keep(&mut self, copy: &Copy) {
+        let why = "the survivors are a majority: it goes on by itself".to_string();
+        let plan = self.range(copy.found.range(), Action::Keep, &copy.found.span(), why);
+        self.ranges.push(plan);
+    }
+
+    /// A copy becomes its range, as far as no newer one of other ranges holds its keys.
+    fn rebuild(&mut self, copy: &Copy, taken: Vec<Span>) {
+        let range = copy.found.range();
+        let mut taken = taken.into_iter();
+        let Some(first) = taken.next() else {
+            let why = "other ranges hold all of its keys by now".to_string();
+            let plan = self.range(range, Action::Drop, &copy.found.span(), why);
+            return self.ranges.push(plan);
+        };
+        let others = self.scene.copies_of(range).len() - 1;
+        let why = match others {
+            0 => format!("it has lost its majority; of its replicas only the one on {} survives", copy.node),
+            _ => format!(
+                "it has lost its majority; of {} survivors {} has the log that goes furthest",
+                others + 1,
+                copy.node
+            ),
+        };
+        let plan = RangePlan {
+            loss: Some(loss::of_rebuilding(self.scene, copy)),
+            source: Some(source(copy)),
+            becomes: Some(self.becomes(range, copy.node)),
+            ..self.range(range, Action::Rebuild, &first, why)
+        };
+        self.ranges.push(plan);
+        taken.for_each(|span| self.fill(copy, span));
+    }
+
+    /// A part of an older copy becomes a range.
+    fn fill(&mut self, copy: &Copy, span: Span) {
+        let range = self.id_for(&span);
+        let plan = RangePlan {
+            loss: Some(loss::of_filling(copy)),
+            source: Some(source(copy)),
+            becomes: Some(self.becomes(range, copy.node)),
+            ..self.range(range, Action::Fill, &span, "none of its replicas survives".into())
+        };
+        self.ranges.push(plan);
+    }
+
+    /// Of what nobody holds, ranges without contents are made, if that was accepted.
+    fn give_up(&mut self, spans: Vec<Span>, accepted: bool) -> Result<(), Vec<String>> {
+        let mut complaints = Vec::new();
+        for span in spans {
+            let keys = loss::keys(&span, self.tables);
+            let tables = loss::tables_in(&span, self.tables);
+            let of = if tables.is_empty() { String::new() } else { format!(", of tables {}", tables.join(", ")) };
+            if span.start < keyspace::start_of(keyspace::TABLES) {
+                complaints.push(format!(
+                    "nothing survives of the keys {keys}{of}. Without the system's own keys and the catalog a cluster cannot be rebuilt: \
+                     bring back a store that held them, or begin a new cluster"
+                ));
+                continue;
+            }
+            if !accepted {
+                complaints.push(format!(
+                    "nothing survives of the keys {keys}{of}: bring back a store that held them, or give up their rows with --accept-lost-keys"
+                ));
+                continue;
+            }
+            match self.place_for(&span) {
+                Some(node) => self.empty(node, &span),
+                None => complaints.push(format!(
+                    "on each survivor some range still has to be split where the keys {keys} begin or end: start the survivors, stop them, and try again"
+                )),
+            }
+        }
+        if complaints.is_empty() { Ok(()) } else { Err(complaints) }
+    }
+
+    fn empty(&mut self, node: NodeId, span: &Span) {
+        let range = self.id_for(span);
+        let plan = RangePlan {
+            loss: Some("All rows in these keys are lost.".into()),
+            becomes: Some(self.becomes(range, node)),
+            ..self.range(range, Action::Empty, span, "no replica survives, and that was accepted".into())
+        };
+        self.ranges.push(plan);
+    }
+
+    /// The survivor with the fewest replicas, of those on which nothing that goes on claims any of these keys.
+    fn place_for(&self, span: &Span) -> Option<NodeId> {
+        let goes_on = |range: u64| self.ranges.iter().any(|plan| plan.range == range && plan.action == Action::Keep);
+        let is_free = |found: &&Findings| {
+            !found.replicas.iter().any(|replica| goes_on(replica.range().0) && replica.span().overlaps(span))
+        };
+        let free = self.scene.stores().filter(is_free);
+        free.min_by_key(|found| (found.replicas.len(), found.store.node)).map(|found| found.store.node)
+    }
+
+    /// The id of a range that is made: that of the one that was there, if anybody knows it, so that what is left of it anywhere learns what
+    /// has become of it.
+    fn id_for(&mut self, span: &Span) -> RangeId {
+        let was = |known: &&RangeDescriptor| known.start == span.start && !self.used.contains(&known.id);
+        let known = self.scene.known().filter(was).max_by_key(|known| known.epoch).map(|known| known.id);
+        let id = known.unwrap_or_else(|| {
+            let least = self.scene.known().map(|range| range.id.0).max().unwrap_or(0) + RANGE_LEAP;
+            let id = self.next_range.max(least);
+            self.next_range = id + 1;
+            RangeId(id)
+        });
+        self.used.insert(id);
+        id
+    }
+
+    fn becomes(&self, range: RangeId, node: NodeId) -> Becomes {
+        let known = self.scene.newest_of(range).map_or(0, |known| known.next_replica.0);
+        let copies = self.scene.copies_of(range);
+        let seen = copies.iter().flat_map(|copy| &copy.found.state.descriptor.replicas).map(|replica| replica.id.0 + 1);
+        let term = copies.iter().map(|copy| copy.found.term).max().unwrap_or(0);
+        let replica = seen.max().unwrap_or(0).max(known).max(1) + LEAP;
+        Becomes { node: node.0, replica, epoch: self.epoch.0, term }
+    }
+}
+
+fn source(copy: &Copy) -> Source {
+    Source {
+        node: copy.node.0,
+        range: copy.found.range().0,
+        replica: copy.found.replica.0,
+        last_term: copy.found.last.term,
+        last_index: copy.found.last.index,
+        born_of: copy.born_of.map(|range| range.0),
+    }
+}
+
+/// How many ranges there are of each kind.
+pub fn count(plan: &Plan) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    for range in &plan.ranges {
+        let kind = match range.action {
+            Action::Keep => "go on by themselves",
+            Action::Rebuild => "are rebuilt from a survivor",
+            Action::Fill => "are made of an older copy",
+            Action::Empty => "begin without contents",
+            Action::Drop => "go, as others hold their keys",
+        };
+        *counts.entry(kind).or_default() += 1;
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proto::ReplicaRole::{Incoming, Learner, Outgoing, Voter};
+    use proto::{
+        ClusterId, Key, Locality, NodeDescriptor, NodeRecord, ReplicaDescriptor, ReplicaId, ReplicaRole, StoreId,
+        Timestamp,
+    };
+
+    use super::super::findings::{Found, Hollow, Store};
+    use super::*;
+    use crate::raft::record::LogPosition;
+    use crate::range::state::{RangeState, Tombstone};
+
+    /// Replicas 1, 2, ... on nodes of these numbers.
+    fn range(id: u64, start: &str, end: &str, epoch: u64, on: &[(u64, ReplicaRole)]) -> RangeDescriptor {
+        let replica =
+            |(n, id): (&(u64, ReplicaRole), u64)| ReplicaDescriptor { node: NodeId(n.0), id: ReplicaId(id), role: n.1 };
+        let replicas = on.iter().zip(1..).map(replica).collect();
+        RangeDescriptor::new(RangeId(id), Span::new(start, end), Epoch(epoch), replicas)
+    }
+
+    fn voters(id: u64, start: &str, end: &str, epoch: u64, nodes: &[u64]) -> RangeDescriptor {
+        let on: Vec<(u64, ReplicaRole)> = nodes.iter().map(|node| (*node, Voter)).collect();
+        range(id, start, end, epoch, &on)
+    }
+
+    fn state(descriptor: &RangeDescriptor) -> RangeState {
+        let (floor, settled) = (Timestamp(1), descriptor.epoch);
+        RangeState { descriptor: descriptor.clone(), read_floor: floor, receipt_floor: floor, settled }
+    }
+
+    fn found(node: u64, descriptor: &RangeDescriptor, term: u64, index: u64) -> Found {
+        let last = LogPosition { index, term };
+        Found {
+            replica: descriptor.replica_on(NodeId(node)).map_or(ReplicaId(99), |me| me.id),
+            state: state(descriptor),
+            steps: vec![descriptor.clone()],
+            births: Vec::new(),
+            newest: Timestamp::from_micros(1_700_000_000_000_000),
+            applied: last,
+            committed: index,
+            last,
+            term,
+        }
+    }
+
+    /// What a node of five holds; the first one also everything before `a` and from `z` on.
+    fn holds(node: u64, replicas: Vec<Found>) -> Findings {
+        let member = |id: u64| {
+            let (address, boot_id) = (format!("host:{id}"), "boot".to_string());
+            NodeRecord::founding(NodeDescriptor { id: NodeId(id), address, boot_id, locality: Locality::default() })
+        };
+        let store = Store {
+            cluster: ClusterId(7),
+            node: NodeId(node),
+            store: StoreId(u128::from(node)),
+            starts: 3,
+            members: (1..=5).map(member).collect(),
+            begun: None,
+        };
+        let mut replicas = replicas;
+        if node == 1 {
+            replicas.push(found(1, &voters(1, "", "a", 1, &[1]), 6, 10));
+            let end = RangeDescriptor { end: Key::max(), ..voters(2, "z", "zz", 1, &[1]) };
+            replicas.push(found(1, &end, 6, 10));
+        }
+        let (hollow, tombstones, tables, ranges) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Findings { store, ceiling: Timestamp(node << 40), replicas, hollow, tombstones, tables, ranges }
+    }
+
+    fn ask(dead: &[u64]) -> Request {
+        Request { dead: dead.iter().map(|node| NodeId(*node)).collect(), accept_lost_keys: false }
+    }
+
+    fn refused(findings: &[Findings], request: &Request, words: &str) {
+        let why = plan(findings, request).unwrap_err().join("\n");
+        assert!(why.contains(words), "{why}");
+    }
+
+    /// A line for each range between `a` and `z`.
+    fn shown(plan: &Plan) -> Vec<String> {
+        let line = |range: &RangePlan| {
+            let span = range.span().unwrap();
+            let on = range.becomes.map(|becomes| format!(" on n{}", becomes.node)).unwrap_or_default();
+            let of =
+                range.source.map(|source| format!(" of r{} on n{}", source.range, source.node)).unwrap_or_default();
+            format!("{:?} r{} {span}{on}{of}", range.action, range.range)
+        };
+        plan.ranges.iter().filter(|range| range.range > 2).map(line).collect()
+    }
+
+    fn of(plan: &Plan, range: u64) -> &RangePlan {
+        plan.ranges.iter().find(|plan| plan.range == range).unwrap()
+    }
+
+    #[test]
+    fn a_range_with_its_majority_goes_on_and_one_without_is_rebuilt_from_the_furthest_log() {
+        let (kept, lost) = (voters(3, "a", "m", 4, &[1, 2, 3]), voters(4, "m", "z", 7, &[1, 2, 3, 4, 5]));
+        let findings = [
+            holds(1, vec![found(1, &kept, 8, 20), found(1, &lost, 8, 90)]),
+            holds(2, vec![found(2, &kept, 8, 21), found(2, &lost, 9, 70)]),
+        ];
+        let plan = plan(&findings, &ask(&[3, 4, 5])).unwrap();
+        assert_eq!(shown(&plan), ["Keep r3 [a, m)", "Rebuild r4 [m, z) on n2 of r4 on n2"]);
+        let becomes = of(&plan, 4).becomes.unwrap();
+        assert_eq!(
+            (becomes.epoch, becomes.replica, becomes.term),
+            (1007, 1006, 9),
+            "beyond what anybody may have given"
+        );
+        assert!(plan.read_floor > Timestamp(2 << 40).0, "beyond all that any survivor has heard of");
+        assert!(of(&plan, 4).loss.as_ref().unwrap().contains("is lost; nothing tells"));
+        assert_eq!(plan.dead.iter().map(|dead| dead.node).collect::<Vec<_>>(), [3, 4, 5]);
+        assert_eq!(plan, super::plan(&findings, &ask(&[3, 4, 5])).unwrap(), "the same again");
+    }
+
+    #[test]
+    fn where_the_dead_were_no_majority_nothing_acknowledged_is_missing() {
+        let lost = voters(3, "a", "z", 4, &[1, 2, 3, 4]);
+        let findings =
+            [holds(1, vec![found(1, &lost, 8, 20)]), holds(2, vec![found(2, &lost, 8, 21)]), holds(5, Vec::new())];
+        let plan = plan(&findings, &ask(&[3, 4])).unwrap();
+        assert_eq!(shown(&plan), ["Rebuild r3 [a, z) on n2 of r3 on n2"]);
+        assert!(of(&plan, 3).loss.as_ref().unwrap().contains("Nothing that was acknowledged is missing"));
+    }
+
+    #[test]
+    fn a_joint_configuration_needs_both_majorities() {
+        let joint = range(3, "a", "z", 4, &[(1, Voter), (2, Outgoing), (3, Outgoing), (4, Incoming), (5, Incoming)]);
+        let on = |node| holds(node, vec![found(node, &joint, 8, 20)]);
+        let only_new = plan(&[on(1), on(4), on(5)], &ask(&[2, 3])).unwrap();
+        assert_eq!(of(&only_new, 3).action, Action::Rebuild);
+        let both = plan(&[on(1), on(2), on(4)], &ask(&[3, 5])).unwrap();
+        assert_eq!(of(&both, 3).action, Action::Keep);
+        // One that is still in the log counts as well: whoever leads has to get it committed.
+        let mut coming = found(1, &joint, 8, 20);
+        coming.steps.insert(0, voters(3, "a", "z", 3, &[1, 2, 3]));
+        let mut old = found(2, &voters(3, "a", "z", 3, &[1, 2, 3]), 8, 19);
+        old.committed = 19;
+        let plan = plan(&[holds(1, vec![coming]), holds(2, vec![old])], &ask(&[3, 4, 5])).unwrap();
+        assert_eq!(shown(&plan), ["Rebuild r3 [a, z) on n1 of r3 on n1"]);
+    }
+
+    #[test]
+    fn a_survivor_that_lags_behind_a_split_gives_way_to_those_that_do_not() {
+        let wide = voters(3, "a", "z", 4, &[1, 3, 4]);
+        let right = voters(9, "m", "z", 5, &[2, 3, 4]);
+        let findings =
+            [holds(1, vec![found(1, &wide, 8, 20)]), holds(2, vec![found(2, &right, 6, 7)]), holds(5, Vec::new())];
+        let plan = plan(&findings, &ask(&[3, 4])).unwrap();
+        assert_eq!(shown(&plan), ["Rebuild r3 [a, m) on n1 of r3 on n1", "Rebuild r9 [m, z) on n2 of r9 on n2"]);
+    }
+
+    #[test]
+    fn where_nothing_of_a_split_survives_it_did_not_happen() {
+        let wide = voters(3, "a", "z", 4, &[1, 3, 4]);
+        let mut first = holds(1, vec![found(1, &wide, 8, 20)]);
+        first.ranges = vec![voters(9, "m", "z", 5, &[2, 3, 4])];
+        let plan = plan(&[first, holds(2, Vec::new()), holds(5, Vec::new())], &ask(&[3, 4])).unwrap();
+        assert_eq!(shown(&plan), ["Rebuild r3 [a, z) on n1 of r3 on n1"]);
+    }
+
+    #[test]
+    fn an_older_copy_fills_the_place_of_what_was_split_off_and_is_gone() {
+        let (wide, left) = (voters(3, "a", "z", 4, &[1, 2, 3, 4, 5]), voters(3, "a", "m", 5, &[1, 2, 3, 4, 5]));
+        let mut first = holds(1, vec![found(1, &left, 8, 30)]);
+        let findings = |first: &Findings| [first.clone(), holds(2, vec![found(2, &wide, 8, 20)])];
+        let unknown = plan(&findings(&first), &ask(&[3, 4, 5])).unwrap();
+        let id = unknown.next_range - 1;
+        assert!(id > 1 << 20);
+        assert_eq!(shown(&unknown)[1], format!("Fill r{id} [m, z) on n2 of r3 on n2"));
+        // It keeps its id if anybody knows it.
+        first.ranges = vec![voters(9, "m", "z", 5, &[3, 4, 5])];
+        let known = plan(&findings(&first), &ask(&[3, 4, 5])).unwrap();
+        assert_eq!(shown(&known), ["Rebuild r3 [a, m) on n1 of r3 on n1", "Fill r9 [m, z) on n2 of r3 on n2"]);
+        assert!(of(&known, 9).loss.as_ref().unwrap().contains("had been split off r3"));
+    }
+
+    #[test]
+    fn a_split_in_the_log_takes_effect() {
+        let (left, right) = (voters(3, "a", "m", 5, &[1, 3, 4]), voters(9, "m", "z", 5, &[1, 3, 4]));
+        let mut lags = found(1, &left, 8, 20);
+        lags.births = vec![state(&right)];
+        let findings = [holds(1, vec![lags]), holds(2, Vec::new()), holds(5, Vec::new())];
+        let born = plan(&findings, &ask(&[3, 4])).unwrap();
+        assert_eq!(shown(&born), ["Rebuild r3 [a, m) on n1 of r3 on n1", "Rebuild r9 [m, z) on n1 of r9 on n1"]);
+        assert_eq!(of(&born, 9).source.unwrap().born_of, Some(3));
+        // Who has it already is further.
+        let right = voters(9, "m", "z", 6, &[2, 3, 4]);
+        let mut findings = findings;
+        findings[1] = holds(2, vec![found(2, &right, 6, 6)]);
+        assert_eq!(shown(&plan(&findings, &ask(&[3, 4])).unwrap())[1], "Rebuild r9 [m, z) on n2 of r9 on n2");
+    }
+
+    #[test]
+    fn hollow_replicas_vote_and_are_no_source() {
+        let lost = voters(3, "a", "z", 4, &[1, 2, 3]);
+        let hollow = |term, index| {
+            let mut second = holds(2, Vec::new());
+            let last = LogPosition { index, term };
+            second.hollow = vec![Hollow { range: RangeId(3), replica: ReplicaId(2), last }];
+            second
+        };
+        let first = holds(1, vec![found(1, &lost, 8, 20)]);
+        let action = |second| of(&plan(&[first.clone(), second], &ask(&[3, 4, 5])).unwrap(), 3).action;
+        assert_eq!(action(hollow(8, 20)), Action::Keep);
+        assert_eq!(action(hollow(8, 21)), Action::Rebuild, "it would not vote for the only one that can lead");
+        refused(&[holds(1, Vec::new()), hollow(8, 20)], &ask(&[3, 4, 5]), "nothing survives of the keys");
+    }
+
+    #[test]
+    fn a_removed_replica_has_no_vote() {
+        let old = voters(3, "a", "z", 4, &[1, 2, 3]);
+        let mut second = holds(2, Vec::new());
+        let now = RangeDescriptor { next_replica: ReplicaId(9), ..voters(3, "a", "z", 9, &[3, 4, 5]) };
+        second.tombstones = vec![Tombstone { next_replica: ReplicaId(9), descriptor: now }];
+        let plan = plan(&[holds(1, vec![found(1, &old, 8, 20)]), second], &ask(&[3, 4, 5])).unwrap();
+        assert_eq!(shown(&plan), ["Rebuild r3 [a, z) on n1 of r3 on n1"]);
+        let becomes = of(&plan, 3).becomes.unwrap();
+        assert!(becomes.replica > 1000 && becomes.epoch > 1000, "beyond what the tombstone tells of");
+    }
+
+    #[test]
+    fn learners_are_a_source_where_their_logs_go_furthest() {
+        let lost = range(3, "a", "z", 4, &[(1, Voter), (3, Voter), (4, Voter), (2, Learner)]);
+        let findings =
+            [holds(1, vec![found(1, &lost, 8, 20)]), holds(2, vec![found(2, &lost, 8, 25)]), holds(5, Vec::new())];
+        assert_eq!(shown(&plan(&findings, &ask(&[3, 4])).unwrap()), ["Rebuild r3 [a, z) on n2 of r3 on n2"]);
+    }
+
+    #[test]
+    fn keys_without_a_survivor_are_given_up_only_when_that_is_said_and_never_the_systems() {
+        let findings = [holds(1, Vec::new()), holds(2, Vec::new())];
+        refused(&findings, &ask(&[3, 4, 5]), "give up their rows with --accept-lost-keys");
+        let accept = Request { accept_lost_keys: true, ..ask(&[3, 4, 5]) };
+        let emptied = plan(&findings, &accept).unwrap();
+        let id = emptied.next_range - 1;
+        assert_eq!(shown(&emptied), [format!("Empty r{id} [a, z) on n2")]);
+        refused(&[holds(2, Vec::new())], &Request { dead: ask(&[1, 3, 4, 5]).dead, ..accept }, "begin a new cluster");
+    }
+
+    #[test]
+    fn everybody_is_accounted_for() {
+        let first = || holds(1, vec![found(1, &voters(3, "a", "z", 4, &[1]), 8, 20)]);
+        refused(&[], &ask(&[]), "no store was given");
+        refused(&[first()], &ask(&[2, 3, 4]), "--dead 5");
+        refused(&[first()], &ask(&[1, 2, 3, 4, 5]), "it is one or the other");
+        refused(&[first()], &ask(&[2, 3, 4, 5, 9]), "nobody knows it");
+        refused(&[first(), first()], &ask(&[2, 3, 4, 5]), "two copies");
+        let mut other = holds(2, Vec::new());
+        other.store.cluster = ClusterId(8);
+        refused(&[first(), other], &ask(&[3, 4, 5]), "belongs to cluster");
+        let mut begun = first();
+        begun.store.begun = Some("abc".into());
+        refused(&[begun], &ask(&[2, 3, 4, 5]), "plan abc was begun on n1");
+    }
+
+    proptest! {
+        /// Whatever the survivors hold, each key has one range afterwards.
+        #[test]
+        fn each_key_has_one_range(
+            copies in prop::collection::vec((1u64..=2, 3u64..8, 0usize..6, 1usize..6, 1u64..9, 1u64..4, 6u64..40), 0..10),
+        ) {
+            let cuts = ["a", "c", "f", "m", "p", "s", "z"];
+            let mut stores = [Vec::new(), Vec::new()];
+            for (node, id, start, length, epoch, term, index) in copies {
+                let end = (start + length).min(6);
+                let descriptor = voters(id, cuts[start], cuts[end], epoch, &[1, 2, 3, 4, 5]);
+                let held: &mut Vec<Found> = &mut stores[node as usize - 1];
+                // What a store holds does not overlap.
+                if held.iter().all(|other| other.range().0 != id && !other.span().overlaps(&descriptor.span())) {
+                    held.push(found(node, &descriptor, term, index));
+                }
+            }
+            let [first, second] = stores;
+            let accept = Request { accept_lost_keys: true, ..ask(&[3, 4, 5]) };
+            let plan = plan(&[holds(1, first), holds(2, second)], &accept).unwrap();
+            let mut end = Key::MIN;
+            let mut ids = BTreeSet::new();
+            let mut live: Vec<&RangePlan> = plan.ranges.iter().filter(|range| range.action != Action::Drop).collect();
+            live.sort_by_key(|range| range.span().unwrap().start);
+            for range in live {
+                prop_assert_eq!(&range.span().unwrap().start, &end);
+                end = range.span().unwrap().end;
+                prop_assert!(ids.insert(range.range), "an id is given twice");
+            }
+            prop_assert_eq!(end, Key::max());
+            prop_assert!(ids.iter().all(|id| *id < plan.next_range));
+        }
+    }
+}
