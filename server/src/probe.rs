@@ -51,10 +51,12 @@ pub enum Point {
     PublicationLost,
     /// A leader falls quiet, and a follower is not told.
     QuietWordLost,
+    /// A gateway asks a leader for what a nearer replica may know.
+    LeaderAsked,
 }
 
 impl Point {
-    pub const ALL: [Point; 20] = [
+    pub const ALL: [Point; 21] = [
         Point::CommitLeftStaged,
         Point::LateCompletion,
         Point::HeartbeatSkipped,
@@ -75,6 +77,7 @@ impl Point {
         Point::SlowRecovery,
         Point::PublicationLost,
         Point::QuietWordLost,
+        Point::LeaderAsked,
     ];
 }
 
@@ -173,10 +176,18 @@ pub enum Path {
     /// A leader handed over with a summary of what was read; another one began with it.
     HandedOver,
     HandedLeader,
+    /// A timestamp was closed; by an entry of its own; as a quiet range's follower asked for it.
+    Closed,
+    ClosedAlone,
+    ClosingCalled,
+    /// A replica answered a read in the past by itself; could not; met an intent that had to go first.
+    PastServed,
+    PastRefused,
+    PastMetIntent,
 }
 
 impl Path {
-    pub const ALL: [Path; 56] = [
+    pub const ALL: [Path; 62] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -233,6 +244,12 @@ impl Path {
         Path::WokenByRoll,
         Path::HandedOver,
         Path::HandedLeader,
+        Path::Closed,
+        Path::ClosedAlone,
+        Path::ClosingCalled,
+        Path::PastServed,
+        Path::PastRefused,
+        Path::PastMetIntent,
     ];
 }
 

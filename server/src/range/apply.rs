@@ -29,7 +29,7 @@ impl Replica {
         let Some(last) = entries.last().filter(|_| self.stopped.is_none()) else { return };
         if self.hollow {
             // The contents that are to come are further than this.
-            self.applied = Applied { index: last.index, term: last.term, bytes: 0 };
+            self.applied = Applied { index: last.index, term: last.term, ..Applied::default() };
             self.group.applied(last.index);
             self.dirty = true;
             return;
@@ -49,6 +49,7 @@ impl Replica {
         for entry in entries {
             assert_eq!(entry.index, self.applied.index + 1, "entries are applied one after another");
             self.applied = Applied { index: entry.index, term: entry.term, ..self.applied };
+            self.applied.whole_at.take_if(|last| *last <= entry.index);
             own_term |= self.leading.as_ref().is_some_and(|l| l.term == entry.term);
             if entry.data.is_empty() {
                 continue;
@@ -60,9 +61,16 @@ impl Replica {
             }
             cx.effects.counts.commands_applied += 1;
             self.applied.bytes += weigh::weight(&command.batch);
+            if cfg!(debug_assertions) {
+                let broken = self.written_below(cx.engine, &batch, &command.batch.writes)?;
+                assert!(broken.is_none(), "{}", broken.unwrap_or_default());
+            }
             batch.writes.extend(command.batch.writes);
             if let Some(change) = members {
                 self.group.apply_change(&change).map_err(EngineError::Corrupt)?;
+            }
+            if let Some(closed) = command.closed {
+                self.apply_closed(cx, &mut batch, closed);
             }
             match command.trigger {
                 Some(Trigger::Split { left, right, read_floor }) => {

@@ -17,6 +17,9 @@ pub struct Command {
     pub batch: WriteBatch,
     #[n(3)]
     pub trigger: Option<Trigger>,
+    /// Nothing after this entry is written at or below here: see [`super::closing`].
+    #[n(10)]
+    pub closed: Option<Timestamp>,
 }
 
 /// What else happens when a command is applied.

@@ -53,7 +53,10 @@ impl Replica {
             assert!(read_floor >= leading.reads.summary(), "I11: a split's summary covers what was read");
         }
         let settled = if self.state.is_settled() { left.epoch } else { self.state.settled };
-        let right = RangeState { descriptor: right, read_floor, receipt_floor: self.state.receipt_floor, settled };
+        assert!(self.applied.is_whole(), "contents are given as they were before the range's bounds changed");
+        assert!(read_floor >= self.state.closed, "I14: what is closed counts as read in both halves");
+        let (receipt_floor, closed) = (self.state.receipt_floor, self.state.closed);
+        let right = RangeState { descriptor: right, read_floor, receipt_floor, settled, closed };
         self.state.settled = settled;
         cx.knobs.probe.took(Path::Split);
         // Nobody has counted; whoever has to know better does.

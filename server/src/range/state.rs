@@ -20,6 +20,16 @@ pub struct Applied {
     #[n(2)]
     #[cbor(default)]
     pub bytes: u64,
+    /// The replica was given contents that are of one moment only once this entry is applied; none of which it was not so.
+    #[n(10)]
+    pub whole_at: Option<u64>,
+}
+
+impl Applied {
+    /// Whether what the engine holds is of one moment.
+    pub fn is_whole(&self) -> bool {
+        self.whole_at.is_none_or(|index| index <= self.index)
+    }
 }
 
 /// What changes seldom.
@@ -37,6 +47,10 @@ pub struct RangeState {
     #[n(3)]
     #[cbor(default)]
     pub settled: Epoch,
+    /// Nothing is written at or below this any more, but by settling intents that are there: see [`super::closing`].
+    #[n(10)]
+    #[cbor(default)]
+    pub closed: Timestamp,
 }
 
 impl RangeState {

@@ -46,6 +46,7 @@ pub fn initial_contents(ranges: &[RangeDescriptor]) -> WriteBatch {
             read_floor: Timestamp::BOOTSTRAP,
             receipt_floor: Timestamp::ZERO,
             settled: descriptor.epoch,
+            closed: Timestamp::ZERO,
         };
         state::put_state(&mut batch, &state);
         state::put_applied(&mut batch, descriptor.id, FRESH_APPLIED);

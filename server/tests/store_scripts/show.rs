@@ -65,9 +65,12 @@ pub fn group(record: &GroupRecord, with_vote: bool) -> Option<String> {
                 Ok(command) if matches!(command.trigger, Some(Trigger::Settled { .. })) => "settled".into(),
                 Ok(command) if matches!(command.trigger, Some(Trigger::HandOver { .. })) => "hand-over".into(),
                 Ok(command) if command.trigger.is_some() => "split".into(),
+                Ok(command) if command.batch.is_empty() && command.closed.is_some() => "nothing".into(),
                 Ok(command) => format!("{} writes", command.batch.writes.len()),
             }
         };
+        let closed = codec::decode::<Command>("a command", &entry.data).ok().and_then(|command| command.closed);
+        let what = closed.map_or(what.clone(), |closed| format!("{what}; closes {}", timestamp(closed)));
         parts.push(format!("entry {} ({what})", entry.index));
     }
     (!parts.is_empty()).then(|| format!("{}: {}", record.range, parts.join(", ")))
@@ -95,6 +98,10 @@ pub fn response(response: &Response) -> String {
             format!("wrong range; here is {}", if here.is_empty() { "none" } else { &here })
         }
         Response::Refused(Refusal::Unknown) => "unknown: it may yet take effect".into(),
+        Response::Refused(Refusal::Intents(intents)) => {
+            let shown = intents.iter().map(|i| format!("{}@{} of {}", i.key, timestamp(i.timestamp), i.txn.id));
+            format!("intents in the way: {}", shown.collect::<Vec<_>>().join(" and "))
+        }
         Response::Refused(Refusal::Busy(why)) => format!("busy: {why}"),
         Response::Refused(other) => format!("{other:?}"),
     }
@@ -124,6 +131,9 @@ pub fn replica(replica: &Replica) -> String {
                 None => write!(out, ", knows no leader"),
             };
         }
+    }
+    if replica.state.closed > Timestamp::ZERO {
+        let _ = write!(out, ", closed up to {}", timestamp(replica.state.closed));
     }
     if replica.is_quiet() {
         out.push_str(", quiet");
