@@ -49,7 +49,7 @@ impl Replica {
         for entry in entries {
             assert_eq!(entry.index, self.applied.index + 1, "entries are applied one after another");
             self.applied = Applied { index: entry.index, term: entry.term, ..self.applied };
-            self.applied.whole_at.take_if(|last| *last <= entry.index);
+            self.applied.whole_at.take_if(|last| *last < entry.index);
             own_term |= self.leading.as_ref().is_some_and(|l| l.term == entry.term);
             if entry.data.is_empty() {
                 continue;

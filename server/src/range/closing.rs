@@ -139,8 +139,8 @@ impl Replica {
         earlier: &WriteBatch,
         writes: &[EngineWrite],
     ) -> Result<Option<String>, EngineError> {
-        // Contents that are of no one moment may be further than this entry.
-        if !self.applied.is_whole() {
+        // Contents that were given may show this entry already.
+        if self.applied.whole_at.is_some() {
             return Ok(None);
         }
         for write in writes {
