@@ -17,7 +17,7 @@ use crate::sim::net::NetOptions;
 use crate::sim::probe::{Coverage, draw_points};
 use crate::sim::rng::Rng;
 use crate::sim::trace::Trace;
-use crate::sim::{Abandon, Fault, FaultPlan, Options, World, keep_moving, lead_clocks_astray};
+use crate::sim::{Abandon, Fault, FaultPlan, Options, World, keep_moving, keep_reshaping, lead_clocks_astray};
 use crate::workload::append::Lists;
 use crate::workload::bank::{Bank, Layer};
 use crate::workload::keyed::Keyed;
@@ -168,6 +168,15 @@ fn draw_transfers(knobs: &mut Knobs, replicas: usize, rng: &mut Rng) {
     knobs.snapshots_max = rng.between(1, 4) as usize;
     knobs.snapshot_ask_again = Duration::from_millis(rng.between(20, 400));
     knobs.snapshot_patience = Duration::from_millis(rng.between(500, 5_000));
+    knobs.merge_patience = Duration::from_millis(rng.between(200, 3_000));
+}
+
+/// As [`draw`], with ranges that are split and merged all the time; where there is a node to spare, replicas move as well.
+pub fn draw_merging(seed: u64, nodes: usize) -> Options {
+    let mut options = if nodes.is_multiple_of(2) { draw_moving(seed, nodes) } else { draw(seed, nodes) };
+    let mut rng = Rng::new(seed, "merging");
+    keep_reshaping(&mut options.faults, &mut rng, 17 * SECOND);
+    options
 }
 
 /// As [`draw`], with clocks that leave their bounds, so few at a time that a majority is right.

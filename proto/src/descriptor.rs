@@ -123,6 +123,12 @@ impl RangeDescriptor {
         id < self.next_replica && self.replica(id).is_none()
     }
 
+    /// Whether this says that another range, known at an epoch, was merged into this one. A range's first key is its own as long as there is the
+    /// range, and the epochs of the ranges that hold a key one after another only grow.
+    pub fn has_taken_in(&self, other: &RangeDescriptor) -> bool {
+        self.id != other.id && other.epoch > Epoch::UNKNOWN && self.epoch > other.epoch && self.contains(&other.start)
+    }
+
     /// Whether two majorities decide, as a change of members is under way.
     pub fn is_joint(&self) -> bool {
         self.replicas.iter().any(|r| r.role.is_joint())

@@ -44,6 +44,11 @@ numeric_id!(
     Epoch, "e"
 );
 
+impl Epoch {
+    /// Of a range that is only known to exist.
+    pub const UNKNOWN: Epoch = Epoch(0);
+}
+
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -52,9 +52,11 @@ pub enum Body {
     Removed {
         #[n(0)]
         replica: ReplicaId,
-        /// A descriptor of the range that says so.
+        /// What says so: a later descriptor of the range, or of another one that has taken it in.
         #[n(1)]
         descriptor: RangeDescriptor,
+        #[n(2)]
+        range: RangeId,
     },
     /// For the placement driver, which may be at the receiver.
     #[n(7)]
@@ -62,10 +64,11 @@ pub enum Body {
     /// A replica was removed from its range: may it be deleted? Answered with `Removed`, or not at all.
     #[n(6)]
     Straggler {
-        #[n(0)]
-        range: RangeId,
         #[n(1)]
         replica: ReplicaId,
+        /// The range as it knows it.
+        #[n(2)]
+        descriptor: RangeDescriptor,
     },
     /// A store says that it lives: one message for all quiet ranges that it shares with the receiver.
     #[n(8)]

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::{Key, NodeId, RangeDescriptor, RangeId, ReplicaId};
+use crate::{Epoch, Key, NodeId, RangeDescriptor, RangeId, ReplicaId, Timestamp};
 
 /// An operation on the range itself rather than on its data.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -19,6 +19,57 @@ pub enum RangeOperation {
     /// Tell how the range stands.
     #[n(3)]
     Inspect,
+    /// Serve nothing any more, so that the range on the left can take this one in as long as it is as described here.
+    #[n(4)]
+    Freeze(#[n(0)] RangeDescriptor),
+    /// Whether the replicas on the node that is asked, of this range and of the one on its left, are ready for a merge. Answered by any
+    /// replica.
+    #[n(5)]
+    IsReady {
+        #[n(0)]
+        left: RangeId,
+        /// The entry that froze this range.
+        #[n(1)]
+        frozen_at: u64,
+    },
+    /// Take in the range on the right, which is frozen for this one as it is now.
+    #[n(6)]
+    Merge {
+        #[n(0)]
+        right: RangeDescriptor,
+        /// The entry that froze it.
+        #[n(1)]
+        frozen_at: u64,
+    },
+    /// Raise the epoch: nothing that was planned for the present one can happen afterwards.
+    #[n(7)]
+    Advance,
+    /// Serve again: the merge that this range was frozen for cannot happen any more.
+    #[n(8)]
+    Thaw {
+        #[n(0)]
+        frozen_at: u64,
+    },
+}
+
+/// Why a range serves nothing: the one on its left is about to take it in.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Frozen {
+    /// The range that may take it in, where that begins, and at which epoch only it may.
+    #[n(0)]
+    pub left: RangeId,
+    #[n(1)]
+    pub left_start: Key,
+    #[n(2)]
+    pub left_epoch: Epoch,
+    /// Everything in the range counts as read up to here.
+    #[n(3)]
+    pub read_summary: Timestamp,
+    /// The entry that froze it.
+    #[n(4)]
+    pub index: u64,
+    #[n(5)]
+    pub term: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -28,6 +79,10 @@ pub struct Split {
     /// The id of the new right-hand range, allocated by the caller.
     #[n(1)]
     pub right: RangeId,
+    /// Whether an operator asks for it: such a boundary stays.
+    #[n(2)]
+    #[cbor(default)]
+    pub pinned: bool,
 }
 
 /// One step of a change of members. A whole move is `AddLearner`, then `Replace`, after which the leader leaves the joint
@@ -75,6 +130,13 @@ pub struct RangeStatus {
     /// What the leader has to say: why it is not split though it should be.
     #[n(6)]
     pub note: Option<String>,
+    /// Whether it waits to be taken in by the range on its left.
+    #[n(7)]
+    pub frozen: Option<Frozen>,
+    /// Whether its first key is a boundary that an operator asked for.
+    #[n(8)]
+    #[cbor(default)]
+    pub pinned: bool,
 }
 
 /// How a leader sees a replica.

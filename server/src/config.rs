@@ -74,6 +74,8 @@ pub struct Knobs {
     pub snapshot_ask_again: Duration,
     /// After so long without a piece a replica gives up what it has taken in; so long a log is kept for whoever asks no more.
     pub snapshot_patience: Duration,
+    /// After so long a frozen range has somebody find out what became of the merge that it is frozen for.
+    pub merge_patience: Duration,
     /// When ranges are split, and by which measure.
     pub splitting: SplitLimits,
     /// Whether ranges are split without being asked.
@@ -140,6 +142,7 @@ impl Default for Knobs {
             snapshots_max: 4,
             snapshot_ask_again: Duration::from_millis(300),
             snapshot_patience: Duration::from_secs(10),
+            merge_patience: Duration::from_secs(3),
             splitting: SplitLimits::default(),
             split_ranges: true,
             quiet_after: Duration::from_secs(1),

@@ -176,6 +176,15 @@ pub enum Path {
     /// A leader handed over with a summary of what was read; another one began with it.
     HandedOver,
     HandedLeader,
+    /// A range was frozen for a merge; merged; served again.
+    Frozen,
+    Merged,
+    Thawed,
+    /// A replica came to a merge, and the other one's log had to be applied first; or was of no use.
+    CaughtUpForMerge,
+    MergeMissed,
+    /// Contents came in where a replica of a range was that had been merged into theirs.
+    SubsumedCleared,
     /// A timestamp was closed; by an entry of its own; as a quiet range's follower asked for it.
     Closed,
     ClosedAlone,
@@ -187,7 +196,7 @@ pub enum Path {
 }
 
 impl Path {
-    pub const ALL: [Path; 62] = [
+    pub const ALL: [Path; 68] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -244,6 +253,12 @@ impl Path {
         Path::WokenByRoll,
         Path::HandedOver,
         Path::HandedLeader,
+        Path::Frozen,
+        Path::Merged,
+        Path::Thawed,
+        Path::CaughtUpForMerge,
+        Path::MergeMissed,
+        Path::SubsumedCleared,
         Path::Closed,
         Path::ClosedAlone,
         Path::ClosingCalled,

@@ -110,7 +110,9 @@ pub fn access(operation: &Operation) -> Access {
         Operation::Push(push) => writes(vec![record_latch(&push.txn)]),
         Operation::Resolve(resolve) => writes(points(resolve.keys.iter())),
         Operation::Locks(_) => Access::default(),
-        Operation::Range(RangeOperation::Split(_)) => writes(vec![Span { start: Key::MIN, end: Key(vec![0xff; 16]) }]),
+        Operation::Range(RangeOperation::Split(_) | RangeOperation::Freeze(_)) => {
+            writes(vec![Span { start: Key::MIN, end: Key(vec![0xff; 16]) }])
+        }
         Operation::Range(_) => Access::default(),
     }
 }
@@ -141,7 +143,7 @@ pub fn named(operation: &Operation) -> Vec<Span> {
         Operation::Heartbeat(heartbeat) => vec![Span::point(&heartbeat.txn.anchor)],
         Operation::Push(push) => vec![Span::point(&push.txn.anchor)],
         Operation::Range(RangeOperation::Split(split)) => vec![Span::point(&split.key)],
-        Operation::Locks(_) => Vec::new(),
+        Operation::Locks(_) | Operation::Range(_) => Vec::new(),
         other => {
             let Access { reads, writes, .. } = access(other);
             if reads.is_empty() { writes } else { reads }

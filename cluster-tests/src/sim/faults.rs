@@ -51,6 +51,8 @@ pub enum Fault {
     Transfer { node: usize, dice: u64 },
     /// A replica of some range moves to a node that has none of it.
     Move { dice: u64 },
+    /// Some range is brought together with the one on its left, and merged into it.
+    Merge { dice: u64 },
 }
 
 /// The kinds of faults, by name.
@@ -65,7 +67,7 @@ const fn kind(name: &'static str, what: &'static str) -> Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 22] = [
+    pub const ALL: [Kind; 23] = [
         kind("crash", "a node loses power and what it has not synced"),
         kind("tear", "the same, and a write under way is torn"),
         kind("kill", "a process dies"),
@@ -88,6 +90,7 @@ impl Kind {
         kind("flush", "an engine is flushed and its logs are cut"),
         kind("transfer", "a leader hands over"),
         kind("move", "a replica moves to another node, where there is one to spare"),
+        kind("merge", "a range is merged into the one on its left"),
     ];
 
     pub fn named(name: &str) -> Option<Kind> {
@@ -165,6 +168,21 @@ pub fn keep_moving(plan: &mut FaultPlan, rng: &mut Rng, to_ns: u64) {
     plan.0.sort_by_key(|(at, _)| *at);
 }
 
+/// Adds splits and merges, all the time.
+pub fn keep_reshaping(plan: &mut FaultPlan, rng: &mut Rng, to_ns: u64) {
+    let mut at = 0;
+    let gap_max = rng.between(2, 15) * SECOND / 10;
+    loop {
+        at += rng.between(SECOND / 50, gap_max);
+        if at >= to_ns {
+            break;
+        }
+        let dice = rng.next();
+        plan.0.push((at, if rng.one_in(2) { Fault::Merge { dice } } else { Fault::Split { key: dice } }));
+    }
+    plan.0.sort_by_key(|(at, _)| *at);
+}
+
 impl Deck<'_> {
     fn draw(&mut self, name: &str) -> Option<Fault> {
         let (rng, nodes) = (&mut *self.rng, self.nodes);
@@ -197,6 +215,7 @@ impl Deck<'_> {
             "flush" => Fault::Flush { node },
             "transfer" => Fault::Transfer { node, dice },
             "move" => Fault::Move { dice },
+            "merge" => Fault::Merge { dice },
             _ => return None,
         })
     }
@@ -234,6 +253,7 @@ impl Fault {
             Fault::Flush { node } => ("flush", vec![node as u64]),
             Fault::Transfer { node, dice } => ("transfer", vec![node as u64, dice]),
             Fault::Move { dice } => ("move", vec![dice]),
+            Fault::Merge { dice } => ("merge", vec![dice]),
         }
     }
 
@@ -246,7 +266,7 @@ impl Fault {
         match *self {
             Fault::Partition { set, .. } | Fault::Swizzle { set, .. } => set.checked_ilog2().unwrap_or(0) as usize,
             Fault::OneWay { from, to, .. } | Fault::Flap { from, to, .. } => from.max(to),
-            Fault::Blackout { .. } | Fault::Split { .. } | Fault::Move { .. } => 0,
+            Fault::Blackout { .. } | Fault::Split { .. } | Fault::Move { .. } | Fault::Merge { .. } => 0,
             _ => self.parts().1[0] as usize,
         }
     }
@@ -283,6 +303,7 @@ impl Fault {
             "flush" => Fault::Flush { node },
             "transfer" => Fault::Transfer { node, dice: second? },
             "move" => Fault::Move { dice: numbers[0] },
+            "merge" => Fault::Merge { dice: numbers[0] },
             _ => return None,
         };
         Some(fault)

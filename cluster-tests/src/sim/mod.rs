@@ -27,6 +27,6 @@ pub mod world;
 pub mod strike;
 pub mod storage;
 
-pub use faults::{Fault, FaultPlan, keep_moving, lead_clocks_astray};
+pub use faults::{Fault, FaultPlan, keep_moving, keep_reshaping, lead_clocks_astray};
 pub use probe::Coverage;
 pub use world::{Abandon, Options, Planted, World};

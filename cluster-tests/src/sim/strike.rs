@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::{NodeId, RangeDescriptor, RangeId};
+use proto::{NodeId, RangeDescriptor, RangeId, keyspace};
 use server::store::transfer::Haste;
 
 use super::disk::Loss;
@@ -65,6 +65,7 @@ impl World {
             Fault::Flush { node } => self.ask_store(node, |store, effects| store.start_flush(effects)),
             Fault::Transfer { node, dice } => self.transfer(node, dice),
             Fault::Move { dice } => self.move_replica(dice),
+            Fault::Merge { dice } => self.merge(dice),
         }
     }
 
@@ -157,13 +158,7 @@ impl World {
     fn move_replica(&mut self, dice: u64) {
         const PATIENCE: Duration = Duration::from_secs(3);
         let mut rng = Rng::new(dice, "move");
-        let running: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].process.is_some()).collect();
-        let known = running.iter().filter_map(|node| self.nodes[*node].process.as_ref());
-        let known: Vec<RangeDescriptor> = known
-            .flat_map(|process| process.store.replicas())
-            .filter(|replica| !replica.hollow)
-            .map(|replica| replica.descriptor().clone())
-            .collect();
+        let (running, known) = self.known();
         if known.is_empty() {
             return;
         }
@@ -179,6 +174,34 @@ impl World {
         let Some(db) = self.db(node) else { return };
         let (key, voters) = (range.start.clone(), self.options.replicas);
         let task = async move { drop(db.move_replica(&key, Some(add), Some(remove), voters, PATIENCE).await) };
+        self.executor.spawn(node, Box::pin(task));
+    }
+
+    /// The nodes that run, and the ranges as the replicas there know them.
+    fn known(&self) -> (Vec<usize>, Vec<RangeDescriptor>) {
+        let running: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].process.is_some()).collect();
+        let known = running.iter().filter_map(|node| self.nodes[*node].process.as_ref());
+        let known = known
+            .flat_map(|process| process.store.replicas())
+            .filter(|replica| !replica.hollow)
+            .map(|replica| replica.descriptor().clone())
+            .collect();
+        (running, known)
+    }
+
+    /// Merges a range into the one on its left, through some node, as far as that is possible.
+    fn merge(&mut self, dice: u64) {
+        const PATIENCE: Duration = Duration::from_secs(3);
+        let mut rng = Rng::new(dice, "merge");
+        let (running, mut known) = self.known();
+        known.retain(|range| range.start > keyspace::start_of(keyspace::CATALOG));
+        if known.is_empty() {
+            return;
+        }
+        let start = rng.pick(&known).start.clone();
+        let node = *rng.pick(&running);
+        let Some(db) = self.db(node) else { return };
+        let task = async move { drop(db.unite(&start, PATIENCE).await) };
         self.executor.spawn(node, Box::pin(task));
     }
 

@@ -10,7 +10,7 @@ use proto::message::{Body, Envelope};
 use proto::{NodeId, codec};
 use server::admin::{Driver, Office};
 use server::config::Knobs;
-use server::env::{Env, Errands};
+use server::env::{Env, Errands, StuckMerge};
 use server::kv::{Db, Error};
 use server::store::{Effect, Event};
 use txn::clock::Trust;
@@ -484,6 +484,9 @@ impl World {
             }
             Effect::Split(wish) => {
                 self.errand(node, |db| async move { drop(Office::new(db).split_range(&wish).await) })
+            }
+            Effect::SettleMerge(StuckMerge { right, frozen }) => {
+                self.errand(node, |db| async move { drop(db.settle_merge(&right, &frozen).await) });
             }
             Effect::AskFor(stray) => self.errand(node, |db| async move { db.ask_for(&stray).await }),
             Effect::Report(report) => {

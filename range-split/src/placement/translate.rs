@@ -80,6 +80,8 @@ mod tests {
             bytes: 0,
             load: 0,
             note: None,
+            frozen: None,
+            pinned: false,
         };
         let all: Vec<Progress> = Progress::of_all(&status).into_values().collect();
         assert_eq!(all, [Progress::CaughtUp, Progress::CaughtUp, Progress::Lagging, Progress::NeedsSnapshot]);

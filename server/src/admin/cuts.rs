@@ -51,7 +51,17 @@ mod tests {
         let replica = ReplicaDescriptor::voter(NodeId(1), ReplicaId(1));
         let descriptor = RangeDescriptor::new(RangeId(range), Span::new(start, end), Epoch(1), vec![replica]);
         let leader = NodeId(1);
-        RangeStatus { descriptor, replicas: Vec::new(), last_index: 0, leader, bytes: 0, load: 0, note: None }
+        RangeStatus {
+            descriptor,
+            replicas: Vec::new(),
+            last_index: 0,
+            leader,
+            bytes: 0,
+            load: 0,
+            note: None,
+            frozen: None,
+            pinned: false,
+        }
     }
 
     fn wish(start: &str, end: &str, rules: &str) -> Wish {

@@ -7,7 +7,7 @@ use futures::future;
 use proto::report::StoreReport;
 use proto::{Key, NodeId, RangeDescriptor, RangeId, Span};
 
-use crate::env::{Errands, SplitWish, Stray};
+use crate::env::{Errands, SplitWish, Stray, StuckMerge};
 use crate::kv::decisions::{self, Decision};
 use crate::kv::{Db, Error};
 
@@ -135,6 +135,21 @@ impl Errands for Office {
     fn ask_for(&self, stray: Stray) {
         let db = self.db.clone();
         self.db.env().spawn(Box::pin(async move { db.ask_for(&stray).await }));
+    }
+
+    fn settle_merge(&self, stuck: StuckMerge) {
+        let db = self.db.clone();
+        let task = async move {
+            let StuckMerge { right, frozen } = stuck;
+            match db.settle_merge(&right, &frozen).await {
+                Ok(true) => tracing::info!(range = %right, "a merge that nobody had seen through has happened"),
+                Ok(false) => tracing::info!(range = %right, "a merge was given up: the range serves again"),
+                Err(error) => {
+                    tracing::warn!(range = %right, %error, "a range is frozen for a merge; its leader asks again")
+                }
+            }
+        };
+        self.db.env().spawn(Box::pin(task));
     }
 
     fn report(&self, report: StoreReport) {

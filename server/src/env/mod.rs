@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use proto::message::Body;
+use proto::range::Frozen;
 use proto::report::StoreReport;
-use proto::{Key, NodeId, RangeDescriptor, RangeId, ReplicaId};
+use proto::{Key, NodeId, RangeDescriptor, ReplicaId};
 
 pub use clock::{Bound, Clock, ClockSource, Interval, NodeClock};
 
@@ -37,9 +38,16 @@ pub struct SplitWish {
 /// A replica that nobody leads, and that may have been removed from its range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stray {
-    pub range: RangeId,
-    pub start: Key,
+    /// The range as it knows it.
+    pub descriptor: RangeDescriptor,
     pub replica: ReplicaId,
+}
+
+/// A range that was frozen for a merge, of which nobody has heard any more for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StuckMerge {
+    pub right: RangeDescriptor,
+    pub frozen: Frozen,
 }
 
 /// What a store asks of its node, beside messages and its disk: work that takes transactions.
@@ -49,6 +57,8 @@ pub trait Errands: Send + Sync {
     fn split(&self, wish: SplitWish);
     /// Asks those who hold the range now whether the replica may go.
     fn ask_for(&self, stray: Stray);
+    /// Finds out whether the merge can still happen, sees to it that it cannot, and has the range serve again; unless it has happened.
+    fn settle_merge(&self, stuck: StuckMerge);
     /// Tells the placement driver.
     fn report(&self, report: StoreReport);
 }

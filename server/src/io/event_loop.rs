@@ -132,6 +132,7 @@ fn run(parts: LoopParts, inbox: &Receiver<Input>, inputs: Sender<Input>) {
                 Effect::Publish(descriptor) => errands.publish(descriptor),
                 Effect::Split(wish) => errands.split(wish),
                 Effect::AskFor(stray) => errands.ask_for(stray),
+                Effect::SettleMerge(stuck) => errands.settle_merge(stuck),
                 Effect::Report(report) => errands.report(report),
                 Effect::Stop(why) => {
                     fatal(format!("the storage engine cannot be written: {why}. The node stops"));

@@ -98,11 +98,13 @@ impl Db {
     /// Asks those who hold a range, as the meta range has it, whether a replica here may be deleted. They answer its store, or nobody.
     pub async fn ask_for(&self, stray: &Stray) {
         // If it cannot be found out now, the store asks again.
-        let _ = self.shared.router.look_up(&stray.start).await;
-        let range = self.shared.router.range_of(&stray.start);
-        if range.id == stray.range && range.has_removed(stray.replica) {
+        let Stray { descriptor, replica } = stray;
+        let _ = self.shared.router.look_up(&descriptor.start).await;
+        let range = self.shared.router.range_of(&descriptor.start);
+        // Where another range holds its first key by now, it was merged into that one: whoever knows so tells.
+        if range.id != descriptor.id || range.has_removed(*replica) {
             for holder in &range.replicas {
-                let body = Body::Straggler { range: stray.range, replica: stray.replica };
+                let body = Body::Straggler { replica: *replica, descriptor: descriptor.clone() };
                 self.shared.router.send(holder.node, body);
             }
         }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::future;
 use proto::range::{RangeOperation, Split};
 use proto::request::{Locks, Operation, ReplyBody};
@@ -75,38 +76,20 @@ impl Db {
         Ok(wanted.into_iter().filter(lacks).collect())
     }
 
-    /// Puts a range's descriptor into the meta range, unless something newer is there.
+    /// Puts a range's descriptor into the meta range, unless something newer is there about any of its keys; what is older goes, ranges that were
+    /// merged into this one among it.
     ///
     /// # Errors
     /// When the meta range does not answer; the next leader tries again.
     pub async fn publish(&self, descriptor: &RangeDescriptor) -> Result<(), Error> {
         self.shared.router.learn([descriptor.clone()]);
-        let key = meta_key(&descriptor.start);
-        let update = |found: Option<Vec<u8>>| {
-            let found: Option<RangeDescriptor> = match found {
-                Some(bytes) => {
-                    Some(codec::decode("a range descriptor", &bytes).map_err(|e| Error::Corrupt(e.to_string()))?)
-                }
-                None => None,
-            };
-            let news = found.is_none_or(|found| found.epoch < descriptor.epoch);
-            Ok(news.then(|| codec::encode(descriptor)))
-        };
-        self.update(&key, Lock::None, update).await
+        self.repeat(&mut Publish { descriptor }).await
     }
 
     async fn allocate_range(&self) -> Result<RangeId, Error> {
-        let key = range_counter();
-        let mut allocated = 0;
-        let update = |found: Option<Vec<u8>>| {
-            allocated = match found {
-                Some(bytes) => codec::decode("a counter", &bytes).map_err(|e| Error::Corrupt(e.to_string()))?,
-                None => FIRST_FREE_RANGE,
-            };
-            Ok(Some(codec::encode(&(allocated + 1))))
-        };
-        self.update(&key, Lock::Exclusive, update).await?;
-        Ok(RangeId(allocated))
+        let mut allocation = Allocate { allocated: FIRST_FREE_RANGE };
+        self.repeat(&mut allocation).await?;
+        Ok(RangeId(allocation.allocated))
     }
 
     pub(super) async fn split_at(&self, key: &Key) -> Result<(), Error> {
@@ -114,7 +97,7 @@ impl Db {
             return Err(Error::Invalid(format!("no range can begin at key {key}")));
         }
         let right = self.allocate_range().await?;
-        let split = Operation::Range(RangeOperation::Split(Split { key: key.clone(), right }));
+        let split = Operation::Range(RangeOperation::Split(Split { key: key.clone(), right, pinned: true }));
         let reply = self.call_key(key, &split).await.map_err(Error::from_failure)?;
         if let ReplyBody::Ranges(descriptors) = reply.body {
             self.shared.router.learn(descriptors.iter().cloned());
@@ -131,7 +114,7 @@ impl Db {
     /// When it does not answer, or refuses.
     pub async fn split_range(&self, range: &RangeDescriptor, key: &Key) -> Result<bool, Error> {
         let right = self.allocate_range().await?;
-        let split = Operation::Range(RangeOperation::Split(Split { key: key.clone(), right }));
+        let split = Operation::Range(RangeOperation::Split(Split { key: key.clone(), right, pinned: false }));
         let reply = match self.shared.router.call(range, split, self.shared.knobs.request_deadline).await {
             Err(Failure::Repartition { .. }) => return Ok(false),
             reply => reply.map_err(Error::from_failure)?,
@@ -145,13 +128,8 @@ impl Db {
         Ok(true)
     }
 
-    /// Replaces a key's value by what `update` makes of it (`None` leaves it), in a transaction of its own.
-    async fn update(
-        &self,
-        key: &Key,
-        lock: Lock,
-        mut update: impl FnMut(Option<Vec<u8>>) -> Result<Option<Vec<u8>>, Error> + Send,
-    ) -> Result<(), Error> {
+    /// Carries out a transaction, again as long as others come in its way.
+    async fn repeat(&self, work: &mut impl Work) -> Result<(), Error> {
         /// Conflicts in a row past which something is wrong.
         const TRIES_MAX: u32 = 100;
         let mut options = BeginOptions::default();
@@ -160,7 +138,7 @@ impl Db {
             let read: Timestamp = self.start_timestamp().await?;
             let mut txn = KvTransaction::new(self.clone(), read, options.clone());
             options.priority = Some(txn.priority());
-            let result = update_once(&mut txn, key, lock, &mut update).await;
+            let result = work.once(&mut txn).await;
             match result {
                 Err(error) if error.is_retryable() && attempt < TRIES_MAX => {
                     attempt += 1;
@@ -172,15 +150,61 @@ impl Db {
     }
 }
 
-async fn update_once(
-    txn: &mut KvTransaction,
-    key: &Key,
-    lock: Lock,
-    update: &mut (impl FnMut(Option<Vec<u8>>) -> Result<Option<Vec<u8>>, Error> + Send),
-) -> Result<(), Error> {
-    let found = txn.get(std::slice::from_ref(key), lock).await?.pop().flatten();
-    if let Some(value) = update(found)? {
-        txn.put(key.clone(), value)?;
+/// What a transaction does, as often as it has to be begun.
+#[async_trait]
+trait Work: Send {
+    async fn once(&mut self, txn: &mut KvTransaction) -> Result<(), Error>;
+}
+
+struct Publish<'a> {
+    descriptor: &'a RangeDescriptor,
+}
+
+#[async_trait]
+impl Work for Publish<'_> {
+    async fn once(&mut self, txn: &mut KvTransaction) -> Result<(), Error> {
+        let descriptor = self.descriptor;
+        let key = meta_key(&descriptor.start);
+        let before = Span { start: meta_span().start, end: key.next() };
+        let last = ScanOptions { rows_max: 1, reverse: true, ..ScanOptions::default() };
+        let mut rows = txn.scan(&before, last).await?.rows;
+        let mut rest = Some(Span { start: key.next(), end: meta_key(&descriptor.end) }).filter(|span| !span.is_empty());
+        while let Some(span) = rest {
+            let page = txn.scan(&span, ScanOptions::default()).await?;
+            rows.extend(page.rows);
+            rest = page.resume;
+        }
+        for (found_at, value) in rows {
+            let found: RangeDescriptor =
+                codec::decode("a range descriptor", &value).map_err(|e| Error::Corrupt(e.to_string()))?;
+            if !found.span().overlaps(&descriptor.span()) {
+                continue;
+            }
+            if found.epoch >= descriptor.epoch {
+                return Ok(());
+            }
+            if found_at > key {
+                txn.delete(found_at)?;
+            }
+        }
+        txn.put(key, codec::encode(descriptor))?;
+        txn.commit().await.map(drop)
     }
-    txn.commit().await.map(drop)
+}
+
+struct Allocate {
+    allocated: u64,
+}
+
+#[async_trait]
+impl Work for Allocate {
+    async fn once(&mut self, txn: &mut KvTransaction) -> Result<(), Error> {
+        let key = range_counter();
+        let found = txn.get(std::slice::from_ref(&key), Lock::Exclusive).await?.pop().flatten();
+        if let Some(bytes) = found {
+            self.allocated = codec::decode("a counter", &bytes).map_err(|e| Error::Corrupt(e.to_string()))?;
+        }
+        txn.put(key, codec::encode(&(self.allocated + 1)))?;
+        txn.commit().await.map(drop)
+    }
 }

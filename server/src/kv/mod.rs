@@ -18,6 +18,7 @@ pub mod settle;
 pub mod recover;
 pub mod meta;
 pub mod members;
+pub mod merge;
 pub mod registry;
 pub mod reports;
 pub mod decisions;

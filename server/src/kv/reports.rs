@@ -113,7 +113,17 @@ mod tests {
         let span = Span { start: Key::MIN, end: Key::max() };
         let descriptor = RangeDescriptor::new(RangeId(range), span, Epoch(epoch), Vec::new());
         let leader = NodeId(leader);
-        RangeStatus { descriptor, replicas: Vec::new(), last_index: 0, leader, bytes: 0, load: 0, note: None }
+        RangeStatus {
+            descriptor,
+            replicas: Vec::new(),
+            last_index: 0,
+            leader,
+            bytes: 0,
+            load: 0,
+            note: None,
+            frozen: None,
+            pinned: false,
+        }
     }
 
     fn report(number: u64, full: bool, ranges: Vec<RangeStatus>) -> StoreReport {

@@ -335,7 +335,7 @@ impl Router {
     }
 
     /// Sends one request and waits for its answer.
-    async fn ask(&self, to: NodeId, request: RangeRequest, timeout: Duration) -> Option<Response> {
+    pub(super) async fn ask(&self, to: NodeId, request: RangeRequest, timeout: Duration) -> Option<Response> {
         let (id, answer) = {
             let mut cache = self.cache();
             cache.next_id += 1;

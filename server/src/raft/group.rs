@@ -95,7 +95,8 @@ fn from_hard_state(hs: &HardState) -> record::HardState {
     record::HardState { term: hs.term, vote: hs.vote, commit: hs.commit }
 }
 
-fn to_entry(entry: LogEntry) -> Entry {
+/// As the library knows it.
+pub fn to_entry(entry: LogEntry) -> Entry {
     let mut out = Entry { index: entry.index, term: entry.term, data: entry.data.into(), ..Default::default() };
     out.entry_type = i32::try_from(entry.kind).unwrap_or_default();
     out
@@ -448,6 +449,16 @@ impl Group {
             .iter()
             .filter(|(id, p)| **id != me && p.recent_active && voters.contains(id) && !but.contains(id));
         able.max_by_key(|(id, p)| (p.matched, **id)).map(|(id, _)| *id)
+    }
+
+    /// Learns from elsewhere that an entry is committed. Says whether that one is in the log here, on disk.
+    pub fn learn_committed(&mut self, index: u64, term: u64) -> bool {
+        let log = &mut self.node.raft.raft_log;
+        if !log.match_term(index, term) || log.persisted < index {
+            return false;
+        }
+        log.commit_to(index.max(log.committed));
+        true
     }
 
     /// An entry of the log, if it is there.

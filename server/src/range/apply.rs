@@ -1,12 +1,14 @@
 //! Committed entries go into the engine.
 
 use proto::codec;
+use proto::range::Frozen;
 use proto::request::{Reply, Response};
 use raft::eraftpb::{ConfChangeV2, Entry, EntryType};
 use txn::WriteBatch;
 use txn::engine::EngineError;
 
 use super::command::{Command, Trigger};
+use super::merge::Subsume;
 use super::replica::{Replica, Surroundings};
 use super::serve::{Wake, micros, respond};
 use super::state::{self, Applied};
@@ -23,11 +25,33 @@ fn decode(entry: &Entry) -> Result<(Command, Option<ConfChangeV2>), EngineError>
     Ok((codec::decode("a command", &context)?, Some(change)))
 }
 
+/// The merge in an entry, if it is one and takes effect.
+///
+/// # Errors
+/// [`EngineError::Corrupt`] if the entry cannot be read.
+pub fn merge_in(entry: &Entry) -> Result<Option<Subsume>, EngineError> {
+    if entry.data.is_empty() {
+        return Ok(None);
+    }
+    let (command, _) = decode(entry)?;
+    Ok(match command.trigger {
+        Some(Trigger::Merge(merge)) if command.term == entry.term => Some(Subsume::from(merge.as_ref())),
+        _ => None,
+    })
+}
+
 impl Replica {
     /// Applies entries in order, and answers those who proposed them here.
     pub fn apply(&mut self, cx: &mut Surroundings<'_>, entries: &[Entry]) {
         let Some(last) = entries.last().filter(|_| self.stopped.is_none()) else { return };
         if self.hollow {
+            // What it is to take in it cannot; but nobody may believe the other range to be still there.
+            for merge in entries.iter().map(merge_in) {
+                match merge {
+                    Ok(merge) => cx.effects.subsumes.extend(merge),
+                    Err(error) => return self.stop(cx, &error),
+                }
+            }
             // The contents that are to come are further than this.
             self.applied = Applied { index: last.index, term: last.term, ..Applied::default() };
             self.group.applied(last.index);
@@ -35,30 +59,44 @@ impl Replica {
             return;
         }
         let at_once = if cx.knobs.probe.fires(Point::SingleApply) { 1 } else { entries.len() };
-        for entries in entries.chunks(at_once) {
-            if let Err(error) = self.try_apply(cx, entries) {
-                return self.stop(cx, &error);
+        let mut rest = entries;
+        while !rest.is_empty() {
+            let (next, later) = rest.split_at(rest.len().min(at_once));
+            match self.try_apply(cx, next) {
+                Err(error) => return self.stop(cx, &error),
+                Ok(None) => rest = later,
+                Ok(Some(applied)) => {
+                    self.deferred = rest[applied..].to_vec();
+                    return;
+                }
             }
         }
     }
 
-    fn try_apply(&mut self, cx: &mut Surroundings<'_>, entries: &[Entry]) -> Result<(), EngineError> {
+    /// Applies entries. If it comes to a merge whose other half the store has to see to first, says how many there were before.
+    fn try_apply(&mut self, cx: &mut Surroundings<'_>, entries: &[Entry]) -> Result<Option<usize>, EngineError> {
         let mut batch = WriteBatch::default();
         let mut finished = Vec::new();
         let mut own_term = false;
-        for entry in entries {
+        let mut deferred = None;
+        for (entry, before) in entries.iter().zip(0..) {
             assert_eq!(entry.index, self.applied.index + 1, "entries are applied one after another");
+            // Evaluated in one term, appended in another: its latches meant nothing (I4).
+            let decoded = match entry.data.is_empty() {
+                true => None,
+                false => Some(decode(entry)?).filter(|(command, _)| command.term == entry.term),
+            };
+            if let Some((Command { trigger: Some(Trigger::Merge(merge)), .. }, _)) = &decoded
+                && self.taken_in.is_none()
+            {
+                cx.effects.subsumes.push(Subsume::from(merge.as_ref()));
+                deferred = Some(before);
+                break;
+            }
             self.applied = Applied { index: entry.index, term: entry.term, ..self.applied };
             self.applied.whole_at.take_if(|last| *last < entry.index);
             own_term |= self.leading.as_ref().is_some_and(|l| l.term == entry.term);
-            if entry.data.is_empty() {
-                continue;
-            }
-            let (command, members) = decode(entry)?;
-            // Evaluated in one term, appended in another: its latches meant nothing (I4).
-            if command.term != entry.term {
-                continue;
-            }
+            let Some((command, members)) = decoded else { continue };
             cx.effects.counts.commands_applied += 1;
             self.applied.bytes += weigh::weight(&command.batch);
             if cfg!(debug_assertions) {
@@ -72,14 +110,8 @@ impl Replica {
             if let Some(closed) = command.closed {
                 self.apply_closed(cx, &mut batch, closed);
             }
-            match command.trigger {
-                Some(Trigger::Split { left, right, read_floor }) => {
-                    self.apply_split(cx, &mut batch, left, right, read_floor)?;
-                }
-                Some(Trigger::Members { descriptor }) => self.apply_members(cx, &mut batch, descriptor),
-                Some(Trigger::Settled { epoch }) => self.apply_settled(cx, &mut batch, epoch),
-                // It speaks to the next leader.
-                Some(Trigger::HandOver { .. }) | None => {}
+            if let Some(trigger) = command.trigger {
+                self.apply_trigger(cx, &mut batch, trigger, entry)?;
             }
             finished.push((entry.term, command.proposal));
         }
@@ -93,6 +125,36 @@ impl Replica {
         }
         if own_term {
             self.start_serving(cx);
+        }
+        Ok(deferred)
+    }
+
+    /// What a command does to the range itself.
+    fn apply_trigger(
+        &mut self,
+        cx: &mut Surroundings<'_>,
+        batch: &mut WriteBatch,
+        trigger: Trigger,
+        entry: &Entry,
+    ) -> Result<(), EngineError> {
+        match trigger {
+            Trigger::Split { left, right, read_floor, pinned } => {
+                self.apply_split(cx, batch, left, right, (read_floor, pinned))?;
+            }
+            Trigger::Members { descriptor } => self.apply_members(cx, batch, descriptor),
+            Trigger::Settled { epoch } => self.apply_settled(cx, batch, epoch),
+            Trigger::Freeze { left, left_start, left_epoch, read_summary } => {
+                let (index, term) = (entry.index, entry.term);
+                self.apply_freeze(cx, batch, Frozen { left, left_start, left_epoch, read_summary, index, term });
+            }
+            Trigger::Merge(merge) => {
+                let contents = self.taken_in.take().expect("a merge is deferred until the other half is here");
+                self.apply_merge(cx, batch, *merge, contents);
+            }
+            Trigger::Thaw { frozen_at } => self.apply_thaw(cx, batch, frozen_at),
+            Trigger::Advance { descriptor } => self.apply_advance(cx, batch, descriptor),
+            // It speaks to the next leader.
+            Trigger::HandOver { .. } => {}
         }
         Ok(())
     }

@@ -8,12 +8,14 @@
 //! serves; its cache begins at or above `c`: as low-water mark, since that is above every earlier fence; as a hand-over's summary, or a split's floor, since
 //! those are made from the cache that was raised. It is raised here once more, so that this rests on the log alone.
 //!
+//! A merged range has closed what both had: the lesser of two timestamps. Later leaders are bound by the greater one, through its floor.
+//!
 //! So of a key that holds no intent at or below `r ≤ c` the versions up to `r` stay what they are for good, wherever they are read ([`super::past`]), and
 //! whatever becomes of the range. The intents that there are have to be settled, as always, at their record.
 //!
 //! Closing costs next to nothing: a command that is proposed anyway carries it. An entry of its own is proposed only where the range is asked things
-//! and nothing was written for a while, and once more before it falls quiet: then up to where it was asked last, as it has been idle since. While the range changes itself (a split, a change of members, a
-//! hand-over) nothing is closed: what those commands say of reads was true when they were evaluated, and has to stay so until they are applied.
+//! and nothing was written for a while, and once more before it falls quiet: then up to where it was asked last, as it has been idle since. While the range changes itself (a split, a merge, a change of members,
+//! a hand-over) or is frozen, nothing is closed: what those commands say of reads was true when they were evaluated, and has to stay so until they are applied.
 
 use std::time::Duration;
 
@@ -63,7 +65,7 @@ impl Replica {
 
     /// The timestamp that can be closed now, below everything in flight and one more command. From here on everything up to it counts as read.
     fn close_below(&mut self, cx: &Surroundings<'_>, lag: Duration, timestamp: Timestamp) -> Option<Timestamp> {
-        let serves = self.is_serving();
+        let serves = self.is_serving() && self.state.frozen.is_none();
         let leading = self.leading.as_mut().filter(|leading| serves && leading.reshaping.is_none())?;
         let in_flight = leading.latches.least_in_flight().min(timestamp);
         let trailing = cx.clock.reading().minus(lag);

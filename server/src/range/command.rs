@@ -1,7 +1,8 @@
 //! What a range replicates: one enum, with stable numbers.
 
 use minicbor::{Decode, Encode};
-use proto::{Epoch, RangeDescriptor, Timestamp};
+use proto::range::Frozen;
+use proto::{Epoch, Key, RangeDescriptor, RangeId, Timestamp};
 use txn::WriteBatch;
 
 /// An evaluated command, as a Raft entry carries it.
@@ -35,6 +36,10 @@ pub enum Trigger {
         /// Everything in the right-hand range counts as read up to here.
         #[n(2)]
         read_floor: Timestamp,
+        /// Whether the boundary stays until somebody asks for the contrary.
+        #[n(3)]
+        #[cbor(default)]
+        pinned: bool,
     },
     /// The range's members change: the entry is one of the Raft library's for that, around this command.
     #[n(1)]
@@ -55,4 +60,56 @@ pub enum Trigger {
         #[n(0)]
         read_summary: Timestamp,
     },
+    /// The range serves nothing after this, whoever leads, so that the one on its left can take it in.
+    #[n(4)]
+    Freeze {
+        /// The range that may, and where it begins.
+        #[n(0)]
+        left: RangeId,
+        #[n(1)]
+        left_start: Key,
+        /// Only as long as it is at this epoch.
+        #[n(2)]
+        left_epoch: Epoch,
+        /// Everything in the range counts as read up to here.
+        #[n(3)]
+        read_summary: Timestamp,
+    },
+    /// The range takes in the one on its right.
+    #[n(5)]
+    Merge(#[n(0)] Box<Merge>),
+    /// The range serves again: the merge that it was frozen for cannot happen any more.
+    #[n(6)]
+    Thaw {
+        /// The entry that froze it.
+        #[n(0)]
+        frozen_at: u64,
+    },
+    /// The epoch moves on, and with it everything that was planned for the last one comes to nothing.
+    #[n(7)]
+    Advance {
+        #[n(0)]
+        descriptor: RangeDescriptor,
+    },
+}
+
+/// Two ranges become one.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Merge {
+    /// The one range.
+    #[n(0)]
+    pub merged: RangeDescriptor,
+    /// The right-hand range as it was.
+    #[n(1)]
+    pub right: RangeDescriptor,
+    /// The freeze: only a replica of the right-hand range that has applied that entry can be taken in.
+    #[n(2)]
+    pub frozen: Frozen,
+    /// Receipts in the right-hand range of transactions that started at or below this may be gone.
+    #[n(3)]
+    pub receipt_floor: Timestamp,
+    /// What the right-hand range had closed when it was frozen.
+    #[n(10)]
+    #[cbor(default)]
+    pub closed: Timestamp,
 }

@@ -17,7 +17,6 @@ use proto::Timestamp;
 use proto::codec;
 use proto::request::{Refusal, ReplyBody, Response};
 use raft::eraftpb::{Entry, EntryType};
-use txn::WriteBatch;
 
 use super::command::{Command, Trigger};
 use super::replica::{Replica, Surroundings};
@@ -61,14 +60,7 @@ impl Replica {
         }
         let Some(leading) = self.leading.as_mut().filter(|leading| leading.reshaping.is_none()) else { return };
         let read_summary = leading.reads.summary();
-        let proposed = Proposed {
-            batch: WriteBatch::default(),
-            trigger: Some(Trigger::HandOver { read_summary }),
-            members: None,
-            reply: ReplyBody::Ok,
-            ends: None,
-            commits: false,
-        };
+        let proposed = Proposed::of_range(Trigger::HandOver { read_summary }, ReplyBody::Ok);
         self.propose_own(cx, proposed);
         let Some(leading) = self.leading.as_mut() else { return };
         // If it was not accepted, nothing has happened.

@@ -105,16 +105,27 @@ impl Replica {
 
     /// From here on the engine holds nothing that counts.
     fn hollow_out(&mut self, cx: &mut Surroundings<'_>, manifest: &Manifest) -> Result<(), EngineError> {
+        self.lose_contents(cx)?;
         let mut batch = WriteBatch::default();
-        if !self.hollow {
-            cx.knobs.probe.took(Path::HollowedOut);
-            self.step_down(cx);
-            snapshot::clear(&mut batch, &self.state.descriptor.span());
-            state::remove_state(&mut batch, self.state.descriptor.id);
-            self.hollow = true;
-            self.group.set_hollow(true);
-        }
         snapshot::clear(&mut batch, &manifest.state.descriptor.span());
+        cx.engine.write(batch)
+    }
+
+    /// Gives up its contents, which nobody can use: others are to be given to it.
+    pub(super) fn lose_contents(&mut self, cx: &mut Surroundings<'_>) -> Result<(), EngineError> {
+        if self.hollow {
+            return Ok(());
+        }
+        cx.knobs.probe.took(Path::HollowedOut);
+        self.hollow = true;
+        self.group.set_hollow(true);
+        if self.group.is_leader() {
+            self.group.resign();
+        }
+        self.step_down(cx);
+        let mut batch = WriteBatch::default();
+        snapshot::clear(&mut batch, &self.state.descriptor.span());
+        state::remove_state(&mut batch, self.state.descriptor.id);
         cx.engine.write(batch)
     }
 

@@ -119,9 +119,7 @@ impl Replica {
     /// The command of a change of members.
     pub(super) fn evaluate_change(&self, change: &ReplicaChange) -> Result<Proposed, Refusal> {
         self.may_reshape()?;
-        if !self.state.is_settled() {
-            return Err(Refusal::Busy("the last change of members is not settled yet".into()));
-        }
+        self.must_be_settled()?;
         let planned = plan(self.descriptor(), change)?;
         if let ReplicaChange::Replace { promote, remove } = change {
             if remove.contains(&self.me.node) {
@@ -140,14 +138,9 @@ impl Replica {
     }
 
     fn proposed_change(&self, planned: Planned) -> Proposed {
-        Proposed {
-            batch: WriteBatch::default(),
-            reply: ReplyBody::Ranges(vec![planned.descriptor.clone()]),
-            trigger: Some(Trigger::Members { descriptor: planned.descriptor }),
-            members: Some(planned.change),
-            ends: None,
-            commits: false,
-        }
+        let Planned { descriptor, change } = planned;
+        let reply = ReplyBody::Ranges(vec![descriptor.clone()]);
+        Proposed { members: Some(change), ..Proposed::of_range(Trigger::Members { descriptor }, reply) }
     }
 
     /// Whether the range's bounds or members may be changed now.
@@ -158,7 +151,18 @@ impl Replica {
         if self.descriptor().is_joint() {
             return Err(Refusal::Busy("the range's members are being changed".into()));
         }
-        Ok(())
+        match self.state.frozen {
+            Some(_) => Err(self.frozen_refusal()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether nobody needs those any more whom the last change did away with: replicas that were removed, a range that was taken in.
+    pub(super) fn must_be_settled(&self) -> Result<(), Refusal> {
+        match self.state.is_settled() {
+            true => Ok(()),
+            false => Err(Refusal::Busy("the last change of the range is not settled yet".into())),
+        }
     }
 
     /// How the range stands, as its leader sees it.
@@ -182,6 +186,8 @@ impl Replica {
             bytes: self.applied.bytes,
             load: self.leading.as_ref().map_or(0, |leading| leading.weighing.load),
             note: self.leading.as_ref().and_then(|leading| leading.weighing.note.clone()),
+            frozen: self.state.frozen.clone(),
+            pinned: self.state.pinned,
         }
     }
 
@@ -279,14 +285,7 @@ impl Replica {
     }
 
     fn proposed_settlement(&self) -> Proposed {
-        Proposed {
-            batch: WriteBatch::default(),
-            reply: ReplyBody::Ok,
-            trigger: Some(Trigger::Settled { epoch: self.descriptor().epoch }),
-            members: None,
-            ends: None,
-            commits: false,
-        }
+        Proposed::of_range(Trigger::Settled { epoch: self.descriptor().epoch }, ReplyBody::Ok)
     }
 
     /// Those who were removed are not needed any more.
@@ -298,7 +297,8 @@ impl Replica {
         state::put_state(batch, &self.state);
         let departed = self.leading.as_mut().map(|leading| std::mem::take(&mut leading.departed));
         for gone in departed.unwrap_or_default() {
-            let body = Body::Removed { replica: gone.id, descriptor: self.descriptor().clone() };
+            let descriptor = self.descriptor().clone();
+            let body = Body::Removed { range: descriptor.id, replica: gone.id, descriptor };
             cx.effects.messages.push((gone.node, body));
         }
     }
@@ -313,8 +313,7 @@ impl Replica {
         }
         // Again after as long.
         self.heard = cx.now;
-        let (range, start) = (self.descriptor().id, self.descriptor().start.clone());
-        cx.effects.stray = Some(Stray { range, start, replica: self.me.id });
+        cx.effects.stray = Some(Stray { descriptor: self.descriptor().clone(), replica: self.me.id });
     }
 
     /// A removed replica that has not been told yet that it may go asks whoever may know.
@@ -325,7 +324,7 @@ impl Replica {
         }
         self.asked_to_go = Some(cx.now);
         for member in &self.state.descriptor.replicas {
-            let body = Body::Straggler { range: self.state.descriptor.id, replica: self.me.id };
+            let body = Body::Straggler { replica: self.me.id, descriptor: self.state.descriptor.clone() };
             cx.effects.messages.push((member.node, body));
         }
     }

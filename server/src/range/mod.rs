@@ -8,6 +8,7 @@
 //! * [`handover`]: a leader makes way for another.
 //! * [`apply`]: a committed entry goes into the engine; its proposer is answered.
 //! * [`split`]: one range becomes two.
+//! * [`merge`]: two ranges become one.
 //! * [`weigh`]: how large a range is and what it is asked, and whether it wants to be split for that.
 //! * [`membership`]: replicas are added, promoted and removed.
 //! * [`quiet`]: an idle range neither ticks nor sends.
@@ -27,6 +28,7 @@ pub mod leadership;
 pub mod handover;
 pub mod apply;
 pub mod split;
+pub mod merge;
 pub mod weigh;
 pub mod membership;
 pub mod closing;

@@ -111,7 +111,10 @@ impl Replica {
             && leading.departed.is_empty()
             && leading.locks.is_empty()
             && !leading.active;
-        let at_rest = self.state.is_settled() && !self.state.descriptor.is_joint() && self.incoming.is_none();
+        let at_rest = self.state.is_settled()
+            && self.state.frozen.is_none()
+            && !self.state.descriptor.is_joint()
+            && self.incoming.is_none();
         if !idle || !at_rest || cx.disk_stalls {
             return false;
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use proto::message::{Body, QuietWord, RaftMessage};
 use proto::request::{RangeRequest, Refusal, ReplyBody, Response};
-use proto::{Epoch, Key, NodeId, RangeDescriptor, ReplicaDescriptor, ReplicaId, ReplicaRole, Span, Timestamp, TxnId};
-use raft::eraftpb::Message;
+use proto::{Key, NodeId, RangeDescriptor, ReplicaDescriptor, ReplicaId, ReplicaRole, Span, Timestamp, TxnId};
+use raft::eraftpb::{Entry, Message};
 use txn::engine::{Engine, EngineError};
 use txn::latches::{LatchId, Latches};
 use txn::locks::LockTable;
@@ -15,12 +15,13 @@ use txn::reads::ReadMarks;
 use super::closing::Closing;
 use super::handover::HandOver;
 use super::incoming::Incoming;
+use super::merge::{Contents, Subsume};
 use super::quiet::Listing;
 use super::snapshot::Version;
 use super::state::{Applied, INITIAL_POSITION, RangeState};
 use super::weigh::Weighing;
 use crate::config::Knobs;
-use crate::env::{Clock, SplitWish, Stray};
+use crate::env::{Clock, SplitWish, Stray, StuckMerge};
 use crate::probe::Path;
 use crate::raft::record::{HardState, LogPosition};
 use crate::raft::{Group, GroupConfig, Members, RecoveredGroup};
@@ -50,6 +51,8 @@ pub struct Surroundings<'a> {
     pub engine: &'a mut dyn Engine,
     /// From when on the store takes in more contents: what came used up its allowance until then.
     pub receiving: &'a mut Duration,
+    /// What a request asks this replica to take in, as this store's replica of it has it.
+    pub neighbour: Option<RangeState>,
     pub effects: &'a mut Effects,
 }
 
@@ -75,6 +78,10 @@ pub struct Effects {
     pub published: Vec<RangeDescriptor>,
     /// New replicas that came into being by a split, with their bytes, and led on this store if the left-hand one is.
     pub splits: Vec<(RangeState, u64, bool)>,
+    /// Merges that the log has come to: the store sees to the other replicas.
+    pub subsumes: Vec<Subsume>,
+    /// A range that has been frozen for long.
+    pub stuck: Option<StuckMerge>,
     /// A replica that nobody leads, and that may have been removed.
     pub stray: Option<Stray>,
     /// Splits that leaders want.
@@ -157,6 +164,8 @@ pub struct Leading {
     pub reshaping: Option<u64>,
     /// It is handing over, and serves nothing any more.
     pub handover: Option<HandOver>,
+    /// When it has somebody find out what became of the merge that it is frozen for.
+    pub settle_at: Option<Duration>,
     /// No read is served above this.
     pub fence: Timestamp,
     /// Rounds asked for, with the HLC reading that went with each.
@@ -179,6 +188,7 @@ impl Leading {
             proposals: BTreeMap::new(),
             reshaping: None,
             handover: None,
+            settle_at: None,
             departed: Vec::new(),
             weighing: Weighing::new(now),
             fence: Timestamp::ZERO,
@@ -218,6 +228,9 @@ pub struct Replica {
     pub(super) hollow_ticks: u32,
     /// Which contents have come whole, for Raft to take; and the last entry that they show anything of.
     pub(super) complete: Option<(Version, u64)>,
+    /// Committed entries from a merge on, which waits for the store to see to the other replica; and what that one brings in.
+    pub(super) deferred: Vec<Entry>,
+    pub(super) taken_in: Option<Contents>,
     /// The log is kept from this entry on, until then, for those who are given contents.
     pub log_kept: Option<(u64, Duration)>,
     /// Whom it watches while it is quiet: see [`super::quiet`].
@@ -257,9 +270,6 @@ pub fn fresh_log() -> RecoveredGroup {
 /// The applied state of every replica of a new range.
 pub const FRESH_APPLIED: Applied =
     Applied { index: INITIAL_POSITION, term: INITIAL_POSITION, bytes: 0, whole_at: None };
-
-/// The epoch of a descriptor that is not known yet.
-pub const UNKNOWN_EPOCH: Epoch = Epoch(0);
 
 impl Replica {
     /// # Errors
@@ -326,6 +336,8 @@ impl Replica {
             incoming: None,
             hollow_ticks: 0,
             complete: None,
+            deferred: Vec::new(),
+            taken_in: None,
             log_kept: None,
             quiet: None,
             stirred: Duration::ZERO,

@@ -41,6 +41,14 @@ pub(super) struct Proposed {
     pub commits: bool,
 }
 
+impl Proposed {
+    /// A command that changes the range itself, and none of its data.
+    pub fn of_range(trigger: Trigger, reply: ReplyBody) -> Proposed {
+        let (batch, trigger) = (WriteBatch::default(), Some(trigger));
+        Proposed { batch, trigger, members: None, reply, ends: None, commits: false }
+    }
+}
+
 impl Replica {
     /// A request has arrived.
     pub fn serve(&mut self, cx: &mut Surroundings<'_>, origin: Origin, request: RangeRequest) {
@@ -56,6 +64,9 @@ impl Replica {
             return respond(cx, origin, Response::Refused(refusal));
         }
         self.stir(cx.now);
+        if self.state.frozen.is_some() && !works_on_frozen(&request.operation) {
+            return respond(cx, origin, Response::Refused(self.frozen_refusal()));
+        }
         let Some(leading) = self.leading.as_mut() else { return };
         leading.active = true;
         leading.closing.asked = cx.now;
@@ -199,18 +210,26 @@ impl Replica {
         };
         match operation {
             RangeOperation::Split(split) => self.evaluate_split(split, writes),
-            RangeOperation::ChangeReplicas(change) => match self.evaluate_change(change) {
-                Ok(proposed) => Step::Propose(Box::new(proposed), writes, Timestamp::ZERO),
-                Err(refusal) => Step::refuse(refusal),
-            },
+            RangeOperation::ChangeReplicas(change) => Step::of_range(self.evaluate_change(change).map(Some), writes),
+            RangeOperation::Freeze(left) => Step::of_range(self.evaluate_freeze(left), writes),
+            RangeOperation::Merge { frozen_at, .. } => {
+                let Some(right) = &cx.neighbour else {
+                    return Step::refuse(Refusal::Busy("the range on the right is not frozen here yet".into()));
+                };
+                Step::of_range(self.evaluate_merge(right, *frozen_at).map(Some), writes)
+            }
+            RangeOperation::Advance => Step::of_range(self.evaluate_advance().map(Some), writes),
+            RangeOperation::Thaw { frozen_at } => Step::of_range(self.evaluate_thaw(*frozen_at), writes),
             RangeOperation::Transfer(to) => answer(self.hand_over(cx, *to)),
+            // The store's own business.
+            RangeOperation::IsReady { .. } => Step::refuse(Refusal::Invalid("not asked of a leader".into())),
             RangeOperation::Inspect => answer(Ok(ReplyBody::Status(Box::new(self.status())))),
         }
     }
 
     /// The command of a split, evaluated under a latch on the whole range.
     fn evaluate_split(&mut self, split: &Split, writes: Vec<Span>) -> Step {
-        if let Err(refusal) = self.may_reshape() {
+        if let Err(refusal) = self.may_reshape().and_then(|()| self.must_be_settled()) {
             return Step::refuse(refusal);
         }
         let Some(leading) = self.leading.as_ref() else { return Step::refuse(self.refusal()) };
@@ -220,10 +239,8 @@ impl Replica {
             Ok(None) => Step::Respond(done(ReplyBody::Ranges(vec![self.state.descriptor.clone()]))),
             Ok(Some((left, right))) => {
                 let reply = ReplyBody::Ranges(vec![left.clone(), right.clone()]);
-                let trigger = Some(Trigger::Split { left, right, read_floor });
-                let batch = WriteBatch::default();
-                let proposed = Proposed { batch, trigger, members: None, reply, ends: None, commits: false };
-                Step::Propose(Box::new(proposed), writes, Timestamp::ZERO)
+                let trigger = Trigger::Split { left, right, read_floor, pinned: split.pinned };
+                Step::Propose(Box::new(Proposed::of_range(trigger, reply)), writes, Timestamp::ZERO)
             }
         }
     }
@@ -381,9 +398,24 @@ enum Step {
 }
 
 impl Step {
+    /// A command of the range's own, or nothing where it is as wanted already.
+    fn of_range(evaluated: Result<Option<Proposed>, Refusal>, writes: Vec<Span>) -> Step {
+        match evaluated {
+            Ok(Some(proposed)) => Step::Propose(Box::new(proposed), writes, Timestamp::ZERO),
+            Ok(None) => Step::Respond(done(ReplyBody::Ok)),
+            Err(refusal) => Step::refuse(refusal),
+        }
+    }
+
     fn refuse(refusal: Refusal) -> Step {
         Step::Respond(Response::Refused(refusal))
     }
+}
+
+/// Whether a frozen range answers.
+fn works_on_frozen(operation: &Operation) -> bool {
+    use RangeOperation::{Freeze, Inspect, Thaw};
+    matches!(operation, Operation::Locks(_) | Operation::Range(Freeze(_) | Inspect | Thaw { .. }))
 }
 
 /// Evaluates what nothing stands in the way of, but perhaps intents and the fence.

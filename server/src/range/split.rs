@@ -45,7 +45,7 @@ impl Replica {
         batch: &mut WriteBatch,
         left: RangeDescriptor,
         right: RangeDescriptor,
-        read_floor: Timestamp,
+        (read_floor, pinned): (Timestamp, bool),
     ) -> Result<(), EngineError> {
         assert_eq!(left.end, right.start, "the halves of a split touch");
         if let Some(leading) = self.leading.as_ref().filter(|leading| leading.serving) {
@@ -56,7 +56,7 @@ impl Replica {
         assert!(self.applied.is_whole(), "contents are given as they were before the range's bounds changed");
         assert!(read_floor >= self.state.closed, "I14: what is closed counts as read in both halves");
         let (receipt_floor, closed) = (self.state.receipt_floor, self.state.closed);
-        let right = RangeState { descriptor: right, read_floor, receipt_floor, settled, closed };
+        let right = RangeState { receipt_floor, settled, pinned, closed, ..RangeState::new(right, read_floor) };
         self.state.settled = settled;
         cx.knobs.probe.took(Path::Split);
         // Nobody has counted; whoever has to know better does.

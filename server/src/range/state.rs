@@ -1,6 +1,7 @@
 //! What a replica keeps in the engine about itself.
 
 use minicbor::{Decode, Encode};
+use proto::range::Frozen;
 use proto::{Epoch, NodeId, RangeDescriptor, RangeId, ReplicaId, Timestamp, codec};
 use txn::engine::{Engine, EngineError, Space, WriteBatch};
 use txn::keys;
@@ -47,6 +48,13 @@ pub struct RangeState {
     #[n(3)]
     #[cbor(default)]
     pub settled: Epoch,
+    /// It serves nothing, whoever leads: see [`super::merge`].
+    #[n(4)]
+    pub frozen: Option<Frozen>,
+    /// Whether its first key is a boundary that an operator asked for.
+    #[n(5)]
+    #[cbor(default)]
+    pub pinned: bool,
     /// Nothing is written at or below this any more, but by settling intents that are there: see [`super::closing`].
     #[n(10)]
     #[cbor(default)]
@@ -54,6 +62,13 @@ pub struct RangeState {
 }
 
 impl RangeState {
+    /// Of a range that nobody has served yet.
+    pub fn new(descriptor: RangeDescriptor, read_floor: Timestamp) -> RangeState {
+        let settled = descriptor.epoch;
+        let (receipt_floor, closed) = (Timestamp::ZERO, Timestamp::ZERO);
+        RangeState { descriptor, read_floor, receipt_floor, settled, frozen: None, pinned: false, closed }
+    }
+
     /// Whether those whom the descriptor counts as removed may be deleted.
     pub fn is_settled(&self) -> bool {
         self.settled == self.descriptor.epoch
@@ -66,7 +81,7 @@ pub struct Tombstone {
     /// Replicas with a lower id are gone from this store for good.
     #[n(0)]
     pub next_replica: ReplicaId,
-    /// The range as it was last known here: whoever asks for it here is sent on.
+    /// The range as it was last known here, or the one that has taken it in: whoever asks for it here is sent on.
     #[n(1)]
     pub descriptor: RangeDescriptor,
 }
@@ -77,6 +92,11 @@ impl Tombstone {
         // It may be about to have another one.
         let next_replica = descriptor.replica_on(node).map_or(descriptor.next_replica, |later| later.id);
         Tombstone { next_replica, descriptor }
+    }
+
+    /// Of a replica whose range another one has taken in: there will be none of that range any more.
+    pub fn subsumed_by(descriptor: RangeDescriptor) -> Tombstone {
+        Tombstone { next_replica: ReplicaId(u64::MAX), descriptor }
     }
 }
 

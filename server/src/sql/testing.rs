@@ -183,6 +183,8 @@ impl Kv for MemoryKv {
                 bytes: bytes as u64,
                 load: 0,
                 note: shared.notes.get(&descriptor.id).cloned(),
+                frozen: None,
+                pinned: false,
             };
             let led = !shared.unled.contains(&descriptor.id);
             RangeSurvey { descriptor, status: led.then_some(status) }

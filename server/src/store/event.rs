@@ -6,7 +6,7 @@ use proto::message::{Body, Envelope};
 use proto::report::StoreReport;
 use proto::{NodeId, NodeState, RangeDescriptor};
 
-use crate::env::{SplitWish, Stray};
+use crate::env::{SplitWish, Stray, StuckMerge};
 use crate::raft::LogFrame;
 
 /// What a store is told.
@@ -50,6 +50,8 @@ pub enum Effect {
     Split(SplitWish),
     /// Ask those who hold a range now whether a replica here may go.
     AskFor(Stray),
+    /// Find out what became of a merge.
+    SettleMerge(StuckMerge),
     /// Tell the placement driver, wherever it is.
     Report(StoreReport),
     /// Stop the node: its disk does not do what it is told, for this reason. What was acknowledged is on disk or elsewhere, and a

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::message::{Body, Envelope, RaftMessage};
-use proto::request::{RangeRequest, Refusal, Response};
+use proto::request::{Operation, RangeRequest, Refusal, Response};
 use proto::{
-    ClusterId, Key, NodeId, NodeState, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, ReplicaRole, Timestamp,
+    ClusterId, Epoch, Key, NodeId, NodeState, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, ReplicaRole,
+    Timestamp,
 };
 use raft::eraftpb::MessageType;
 use txn::engine::Engine;
@@ -22,9 +23,7 @@ use crate::env::Clock;
 use crate::probe::{Path, Point};
 use crate::raft::RecoveredGroup;
 use crate::raft::group::decode_message;
-use crate::range::replica::{
-    Bootstrap, Counts, Effects, FRESH_APPLIED, Origin, Replica, Surroundings, UNKNOWN_EPOCH, fresh_log,
-};
+use crate::range::replica::{Bootstrap, Counts, Effects, FRESH_APPLIED, Origin, Replica, Surroundings, fresh_log};
 use crate::range::state::{self, Applied, RangeState};
 
 /// What a store is made with.
@@ -74,6 +73,8 @@ pub struct Store {
     pub(super) flush_first: bool,
     /// Ranges whose replicas here were deleted since the last frame: the log is to forget them.
     pub(super) forgotten: Vec<RangeId>,
+    /// Those of them that were merged away: whatever was on its way to the log for them is of no use.
+    pub(super) merged_away: Vec<RangeId>,
     /// From when on contents may be taken in.
     receiving: Duration,
     pub(super) truncation: Truncation,
@@ -115,6 +116,7 @@ impl Store {
             ceiling_asked,
             flush_first: false,
             forgotten: Vec::new(),
+            merged_away: Vec::new(),
             receiving: Duration::ZERO,
             truncation: Truncation::default(),
             stats: StoreStats::default(),
@@ -169,8 +171,14 @@ impl Store {
             }
             Body::Request { id, request } => self.receive_request(now, Origin { node: from, id }, request, out),
             Body::Contents(message) => self.receive_contents(now, from, &message, out),
-            Body::Straggler { range, replica } => drop(self.tell_removed(from, range, replica, out)),
-            Body::Removed { replica, descriptor } => self.hear_of_removal(now, replica, &descriptor, out),
+            Body::Straggler { replica, descriptor } => {
+                if !self.tell_removed(from, descriptor.id, replica, out) {
+                    self.tell_merged(from, replica, &descriptor, out);
+                }
+            }
+            Body::Removed { range, replica, descriptor } => {
+                self.hear_of_removal(now, (range, replica), descriptor, out);
+            }
             Body::Beat(beat) => self.hear_beat(from, &beat, out),
             Body::Quiet(words) => self.hear_quiet(now, from, &words, out),
             Body::Wake(ranges) => ranges.into_iter().for_each(|range| self.rouse(now, range, out)),
@@ -208,6 +216,11 @@ impl Store {
 
     fn receive_request(&mut self, now: Duration, origin: Origin, request: RangeRequest, out: &mut Vec<Effect>) {
         let range = request.range;
+        if let Operation::Range(operation) = &request.operation
+            && self.receive_of_merge(now, origin, &request, operation, out)
+        {
+            return;
+        }
         if let Some(replica) = self.replicas.get(&range) {
             if replica.is_serving() && replica.misrouted(&request).is_some() {
                 let response = Response::Refused(Refusal::WrongRange(self.overlapping(&request)));
@@ -242,7 +255,7 @@ impl Store {
         }
         let Ok(raft_message) = decode_message(&message.payload) else { return };
         let offered = raft_message.get_msg_type() == MessageType::MsgSnapshot;
-        let takes = !offered || self.may_take(message.range, &raft_message);
+        let takes = !offered || self.may_take(now, message.range, &raft_message, out);
         self.with_replica(now, message.range, out, |replica, cx| {
             if replica.stopped.is_some() || replica.me.id != message.to {
                 return;
@@ -290,16 +303,10 @@ impl Store {
             start: message.start.clone(),
             end: message.start.clone(),
             replicas: vec![ReplicaDescriptor { node: self.config.node, id: message.to, role: ReplicaRole::Learner }],
-            epoch: UNKNOWN_EPOCH,
+            epoch: Epoch::UNKNOWN,
             next_replica: ReplicaId::default(),
         };
-        let state = RangeState {
-            descriptor,
-            read_floor: Timestamp::ZERO,
-            receipt_floor: Timestamp::ZERO,
-            settled: UNKNOWN_EPOCH,
-            closed: Timestamp::ZERO,
-        };
+        let state = RangeState::new(descriptor, Timestamp::ZERO);
         let log = self.orphans.remove(&message.range).unwrap_or_default();
         let applied = Applied { index: log.truncated.index, term: log.truncated.term, ..Applied::default() };
         self.config.knobs.probe.took(Path::CreatedEmpty);
@@ -340,11 +347,13 @@ impl Store {
             knobs: &self.config.knobs,
             engine: self.engine.as_mut(),
             receiving: &mut self.receiving,
+            neighbour: None,
             effects: &mut effects,
         };
         step(replica, &mut cx);
         self.touched.insert(range);
-        let Effects { responses, published, splits, stray, wishes, messages, quiet, counts, failed } = effects;
+        let Effects { responses, published, splits, subsumes, stuck, stray, wishes, messages, quiet, counts, failed } =
+            effects;
         self.list(range);
         self.gather_words(quiet);
         self.stats.counts.commits += counts.commits;
@@ -360,9 +369,13 @@ impl Store {
         out.extend(published.map(Effect::Publish));
         out.extend(messages.into_iter().map(|(to, body)| Effect::Send { to, body }));
         out.extend(stray.map(Effect::AskFor));
+        out.extend(stuck.map(Effect::SettleMerge));
         out.extend(wishes.into_iter().map(Effect::Split));
         for (state, bytes, leads) in splits {
             self.born_of_split(state, bytes, leads);
+        }
+        for subsume in subsumes {
+            self.subsume(now, range, subsume, out);
         }
     }
 
@@ -416,6 +429,7 @@ impl Store {
                     replica.check_leadership(cx);
                     replica.make_snapshot(cx);
                     replica.tick_members(cx);
+                    replica.tick_frozen(cx);
                     replica.tick_handover(cx);
                     replica.tick_closing(cx);
                     replica.tick_stray(cx);

@@ -19,6 +19,7 @@ pub(crate) mod liveness;
 pub mod removal;
 pub mod report;
 pub mod recover;
+mod merge;
 pub mod transfer;
 pub mod truncate;
 

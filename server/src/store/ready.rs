@@ -27,6 +27,8 @@ impl Store {
         }
         self.send_words(out);
         flush_first |= std::mem::take(&mut self.flush_first);
+        let merged_away = std::mem::take(&mut self.merged_away);
+        frame.groups.retain(|record| !merged_away.contains(&record.range));
         let forgotten = std::mem::take(&mut self.forgotten).into_iter();
         let forgotten = forgotten.map(|range| GroupRecord { range, removed: true, ..GroupRecord::default() });
         // What follows in the same frame belongs to replicas that came into being afterwards.

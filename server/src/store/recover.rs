@@ -1,5 +1,6 @@
 //! A store comes to life: from an empty engine and a bootstrap plan, or from what a crash left.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proto::{Key, NodeId, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, Span, Timestamp, codec, keyspace};
@@ -11,7 +12,9 @@ use super::machine::{Store, StoreConfig};
 use crate::env::Clock;
 use crate::probe::Path;
 use crate::raft::RecoveredLog;
+use crate::raft::group::to_entry;
 use crate::raft::record::LogPosition;
+use crate::range::apply::merge_in;
 use crate::range::replica::{Bootstrap, FRESH_APPLIED};
 use crate::range::snapshot;
 use crate::range::state::{self, Applied, RangeState, Tombstone};
@@ -41,13 +44,7 @@ pub fn initial_ranges(nodes: &[NodeId]) -> Vec<RangeDescriptor> {
 pub fn initial_contents(ranges: &[RangeDescriptor]) -> WriteBatch {
     let mut batch = WriteBatch::default();
     for descriptor in ranges {
-        let state = RangeState {
-            descriptor: descriptor.clone(),
-            read_floor: Timestamp::BOOTSTRAP,
-            receipt_floor: Timestamp::ZERO,
-            settled: descriptor.epoch,
-            closed: Timestamp::ZERO,
-        };
+        let state = RangeState::new(descriptor.clone(), Timestamp::BOOTSTRAP);
         state::put_state(&mut batch, &state);
         state::put_applied(&mut batch, descriptor.id, FRESH_APPLIED);
         let value = codec::encode(descriptor);
@@ -98,11 +95,20 @@ fn tidy_up(
     log: &mut RecoveredLog,
 ) -> Result<Vec<(RangeState, Applied)>, EngineError> {
     let mut batch = WriteBatch::default();
+    let taken_in = taken_in_by_hollow(engine, log)?;
     // One that was removed and is not settled yet goes on voting, by its log.
     let (known, removed): (Vec<_>, Vec<_>) = state::load_all(engine)?.into_iter().partition(|(state, _)| {
         let descriptor = &state.descriptor;
         descriptor.replica_on(node).is_some() || log.groups.get(&descriptor.id).is_some_and(|group| group.replica > 0)
     });
+    let (known, merged): (Vec<_>, Vec<_>) =
+        known.into_iter().partition(|(state, _)| !taken_in.contains_key(&state.descriptor.id));
+    for (RangeState { descriptor, .. }, _) in merged {
+        let id = descriptor.id;
+        state::remove_state(&mut batch, id);
+        state::put_tombstone(&mut batch, id, &Tombstone::subsumed_by(taken_in[&id].clone()));
+        log.groups.remove(&id);
+    }
     for (RangeState { descriptor, .. }, _) in removed {
         let id = descriptor.id;
         state::remove_state(&mut batch, id);
@@ -126,6 +132,22 @@ fn tidy_up(
         engine.write(batch)?;
     }
     Ok(known)
+}
+
+/// Ranges that were merged into others, as the logs of replicas without contents know and could not apply: see [`crate::range::merge`].
+fn taken_in_by_hollow(
+    engine: &dyn Engine,
+    log: &RecoveredLog,
+) -> Result<BTreeMap<RangeId, RangeDescriptor>, EngineError> {
+    let held: BTreeSet<RangeId> = state::load_all(engine)?.iter().map(|(state, _)| state.descriptor.id).collect();
+    let mut found = BTreeMap::new();
+    for (_, group) in log.groups.iter().filter(|(range, _)| !held.contains(range)) {
+        for entry in group.entries.iter().filter(|entry| entry.index <= group.hard_state.commit) {
+            let merge = merge_in(&to_entry(entry.clone()))?;
+            found.extend(merge.map(|merge| (merge.right, merge.merged)));
+        }
+    }
+    Ok(found)
 }
 
 /// Logs of replicas that were deleted: the engine knows it, and a crash kept the log from hearing of it.

@@ -15,15 +15,13 @@ use super::event::Effect;
 use super::machine::Store;
 use crate::probe::Path;
 use crate::range::incoming::manifest;
-use crate::range::snapshot;
 use crate::range::state::{self, Tombstone};
+use crate::range::{Replica, snapshot};
 
 impl Store {
     /// Deletes a replica for good.
     pub(super) fn delete(&mut self, now: Duration, range: RangeId, tombstone: Tombstone, out: &mut Vec<Effect>) {
-        self.with_replica(now, range, out, |replica, cx| replica.step_down(cx));
-        let Some(replica) = self.replicas.remove(&range) else { return };
-        self.unlist(range, replica.listing);
+        let Some(replica) = self.let_go(now, range, out) else { return };
         self.config.knobs.probe.took(Path::ReplicaDeleted);
         let mut batch = WriteBatch::default();
         snapshot::clear(&mut batch, &replica.claims());
@@ -32,11 +30,19 @@ impl Store {
         if let Err(error) = self.engine.write(batch) {
             out.push(Effect::Stop(error.to_string()));
         }
+    }
+
+    /// The store has a replica no longer, and the log is to forget it once the engine has durably.
+    pub(super) fn let_go(&mut self, now: Duration, range: RangeId, out: &mut Vec<Effect>) -> Option<Replica> {
+        self.with_replica(now, range, out, |replica, cx| replica.step_down(cx));
+        let replica = self.replicas.remove(&range)?;
+        self.unlist(range, replica.listing);
         self.touched.remove(&range);
         self.orphans.remove(&range);
         self.forgotten.push(range);
         // Else a crash might leave contents whose votes are forgotten.
         self.flush_first = true;
+        Some(replica)
     }
 
     /// A message for a later replica of a range than the one here: this one was removed, and the later one is to come into being.
@@ -55,9 +61,10 @@ impl Store {
             // This one could only be deleted once all removals that its descriptor knows of were settled.
             None => state::tombstone(self.engine.as_ref(), range).ok().flatten().map(|t| t.descriptor),
         };
-        let Some(descriptor) = known.filter(|known| known.has_removed(id)) else { return false };
+        let gone = |known: &RangeDescriptor| known.id != range || known.has_removed(id);
+        let Some(descriptor) = known.filter(gone) else { return false };
         self.config.knobs.probe.took(Path::RemovedTold);
-        out.push(Effect::Send { to, body: Body::Removed { replica: id, descriptor } });
+        out.push(Effect::Send { to, body: Body::Removed { range, replica: id, descriptor } });
         true
     }
 
@@ -65,15 +72,20 @@ impl Store {
     pub fn hear_of_removal(
         &mut self,
         now: Duration,
-        id: ReplicaId,
-        descriptor: &RangeDescriptor,
+        (range, id): (RangeId, ReplicaId),
+        descriptor: RangeDescriptor,
         out: &mut Vec<Effect>,
     ) {
-        let here = self.replicas.get(&descriptor.id).is_some_and(|replica| replica.me.id == id);
-        if here && descriptor.has_removed(id) {
-            let tombstone = Tombstone::on(self.config.node, descriptor.clone());
-            self.delete(now, descriptor.id, tombstone, out);
+        if self.replicas.get(&range).is_none_or(|replica| replica.me.id != id) {
+            return;
         }
+        let tombstone = match descriptor.id == range {
+            true if !descriptor.has_removed(id) => return,
+            true => Tombstone::on(self.config.node, descriptor),
+            // Whoever says so has seen it: there is no such range any more.
+            false => Tombstone::subsumed_by(descriptor),
+        };
+        self.delete(now, range, tombstone, out);
     }
 
     /// Where a range went that is not here: for a gateway that still asks here.
@@ -83,9 +95,10 @@ impl Store {
     }
 
     /// Whether the contents that an offer promises have their place here: no other replica claims any of their keys, and not too many
-    /// take in contents already.
-    pub(super) fn may_take(&self, range: RangeId, offer: &Message) -> bool {
+    /// take in contents already. Replicas of ranges that were merged into this one make room.
+    pub(super) fn may_take(&mut self, now: Duration, range: RangeId, offer: &Message, out: &mut Vec<Effect>) -> bool {
         let Ok(manifest) = manifest(offer) else { return false };
+        self.clear_subsumed(now, &manifest.state.descriptor, out);
         let span = manifest.state.descriptor.span();
         let others = || self.replicas.iter().filter(|(id, _)| **id != range).map(|(_, replica)| replica);
         let taking = others().filter(|replica| replica.incoming.is_some()).count();

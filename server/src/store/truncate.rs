@@ -71,6 +71,8 @@ impl Store {
             let kept = replica.log_kept.filter(|(_, until)| *until > now).map_or(u64::MAX, |(index, _)| index);
             // Those who are given contents would lack what is cut now; but a log does not grow without end for them.
             let kept = if replica.group.log_bytes() > log_bytes_max.saturating_mul(KEPT_MAX) { u64::MAX } else { kept };
+            // A follower that is frozen must never need contents: see `clear_subsumed`.
+            let kept = replica.state.frozen.as_ref().map_or(kept, |frozen| kept.min(frozen.index));
             replica.group.truncate(wanted.max(before).min(*durable).min(kept));
             if replica.group.truncated_index() > cut {
                 self.config.knobs.probe.took(Path::LogCut);

@@ -11,6 +11,10 @@
 //! past q1 n2 a ts=50    reads at n2, whether it leads or not, what it knows to be closed
 //! intent i1 n1 a=1      writes an intent at n1, at its present or `ts=`
 //! split s1 n1 m id=2    makes m the first key of the new range r2
+//! freeze f1 n1 range=2 left=1            freezes r2, so that r1 can take it in
+//! ready y1 n1 range=2 left=1 frozen-at=7 asks n1 whether its replicas of both are ready, as entry 7 froze r2
+//! merge m1 n1 range=1 right=2 frozen-at=7 has r1 take in r2
+//! advance v1 n1 range=1 / thaw h1 n1 range=2 frozen-at=7   r1 moves on / r2 serves again
 //! epoch=1 range=1       with any request: what it believes; else what n1 knows
 //! hlc=2000              with any request: what its sender's clock showed
 //! cut n1 / join n1      messages to and from n1 are lost / pass again

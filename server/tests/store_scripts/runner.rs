@@ -7,7 +7,7 @@ use goldenscript::{Argument, Command, Context, Runner};
 use proto::range::{RangeOperation, ReplicaChange, Split};
 use proto::request::{CommitOne, Operation, Prepare, RangeRequest, Read, Target};
 use proto::transaction::{TxnMeta, Write};
-use proto::{Epoch, Key, NodeId, NodeState, RangeId, Timestamp, TxnId};
+use proto::{Epoch, Key, NodeId, NodeState, RangeDescriptor, RangeId, Timestamp, TxnId};
 use server::store::Event;
 
 use super::show;
@@ -167,7 +167,28 @@ impl StoreRunner {
             "split" => {
                 let key = Key::from(args.word()?);
                 let right = RangeId(args.number("id")?.ok_or("id= is missing")?);
-                (key.clone(), Operation::Range(RangeOperation::Split(Split { key, right })))
+                (key.clone(), Operation::Range(RangeOperation::Split(Split { key, right, pinned: false })))
+            }
+            "freeze" => {
+                let right = self.known_at(to, RangeId(believed.0.ok_or("range= is missing")?))?;
+                let left = self.known_at(to, RangeId(args.number("left")?.ok_or("left= is missing")?))?;
+                (right.start, Operation::Range(RangeOperation::Freeze(left)))
+            }
+            "ready" => {
+                let frozen_at = args.number("frozen-at")?.ok_or("frozen-at= is missing")?;
+                let left = RangeId(args.number("left")?.ok_or("left= is missing")?);
+                (Key::from("a"), Operation::Range(RangeOperation::IsReady { left, frozen_at }))
+            }
+            "merge" => {
+                let frozen_at = args.number("frozen-at")?.ok_or("frozen-at= is missing")?;
+                let right = self.known_at(to, RangeId(args.number("right")?.ok_or("right= is missing")?))?;
+                (Key::from("a"), Operation::Range(RangeOperation::Merge { right, frozen_at }))
+            }
+            "advance" => (Key::from("a"), Operation::Range(RangeOperation::Advance)),
+            "thaw" => {
+                let frozen_at = args.number("frozen-at")?.ok_or("frozen-at= is missing")?;
+                let right = self.known_at(to, RangeId(believed.0.ok_or("range= is missing")?))?;
+                (right.start, Operation::Range(RangeOperation::Thaw { frozen_at }))
             }
             "transfer" => (Key::from("a"), Operation::Range(RangeOperation::Transfer(node(args.word()?)?))),
             _ => (Key::from("a"), Operation::Range(RangeOperation::ChangeReplicas(change(&mut args)?))),
@@ -183,6 +204,12 @@ impl StoreRunner {
             self.world.settle();
         }
         Ok(())
+    }
+
+    /// A range as a node knows it.
+    fn known_at(&self, id: NodeId, range: RangeId) -> Result<RangeDescriptor, Box<dyn Error>> {
+        let replica = self.world.store(id).and_then(|s| s.replicas().find(|r| r.descriptor().id == range));
+        Ok(replica.ok_or_else(|| format!("{id} has no {range}"))?.descriptor().clone())
     }
 
     fn show_state(&self) -> String {
@@ -234,7 +261,8 @@ impl Runner for StoreRunner {
         let mut args = Args::of(command);
         match command.name.as_str() {
             "tick" => self.tick(args)?,
-            "write" | "read" | "past" | "intent" | "split" | "members" | "transfer" => self.ask(&command.name, args)?,
+            "write" | "read" | "past" | "intent" | "split" | "members" | "transfer" | "freeze" | "ready" | "merge"
+            | "advance" | "thaw" => self.ask(&command.name, args)?,
             "add" => self.world.add(node(args.word()?)?),
             "cut" | "join" => self.world.cut(node(args.word()?)?, command.name == "cut"),
             "hold" => self.world.hold(node(args.word()?)?, true),

@@ -62,9 +62,7 @@ pub fn group(record: &GroupRecord, with_vote: bool) -> Option<String> {
         } else {
             match codec::decode::<Command>("a command", &entry.data) {
                 Err(_) => "empty".into(),
-                Ok(command) if matches!(command.trigger, Some(Trigger::Settled { .. })) => "settled".into(),
-                Ok(command) if matches!(command.trigger, Some(Trigger::HandOver { .. })) => "hand-over".into(),
-                Ok(command) if command.trigger.is_some() => "split".into(),
+                Ok(Command { trigger: Some(trigger), .. }) => kind(&trigger).into(),
                 Ok(command) if command.batch.is_empty() && command.closed.is_some() => "nothing".into(),
                 Ok(command) => format!("{} writes", command.batch.writes.len()),
             }
@@ -74,6 +72,19 @@ pub fn group(record: &GroupRecord, with_vote: bool) -> Option<String> {
         parts.push(format!("entry {} ({what})", entry.index));
     }
     (!parts.is_empty()).then(|| format!("{}: {}", record.range, parts.join(", ")))
+}
+
+fn kind(trigger: &Trigger) -> &'static str {
+    match trigger {
+        Trigger::Split { .. } => "split",
+        Trigger::Members { .. } => "members",
+        Trigger::Settled { .. } => "settled",
+        Trigger::HandOver { .. } => "hand-over",
+        Trigger::Freeze { .. } => "freeze",
+        Trigger::Merge(_) => "merge",
+        Trigger::Thaw { .. } => "thaw",
+        Trigger::Advance { .. } => "advance",
+    }
 }
 
 pub fn response(response: &Response) -> String {
@@ -88,6 +99,7 @@ pub fn response(response: &Response) -> String {
                 let shown = descriptors.iter().map(descriptor).collect::<Vec<_>>().join(" and ");
                 if descriptors.len() > 1 { format!("split into {shown}") } else { format!("now {shown}") }
             }
+            ReplyBody::Ok => "done".into(),
             other => format!("{other:?}"),
         },
         Response::Refused(Refusal::NotLeader(leader)) => {
@@ -137,6 +149,9 @@ pub fn replica(replica: &Replica) -> String {
     }
     if replica.is_quiet() {
         out.push_str(", quiet");
+    }
+    if let Some(frozen) = &replica.state.frozen {
+        let _ = write!(out, ", frozen for {} {} by entry {}", frozen.left, frozen.left_epoch, frozen.index);
     }
     if replica.hollow {
         out.push_str(", hollow");

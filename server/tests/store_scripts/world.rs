@@ -259,6 +259,9 @@ impl World {
                 // Nobody splits ranges by itself here, and there is no placement driver.
                 Effect::Stop(why) => unreachable!("memory does not fail: {why}"),
                 // What is decided about a range is for other scripts.
+                Effect::SettleMerge(stuck) => {
+                    self.out.push(format!("{id} ⇨ asks what became of the merge of {}", stuck.right.id));
+                }
                 Effect::Split(_) | Effect::AskFor(_) | Effect::Report(_) => {}
                 Effect::Publish(descriptor) => {
                     self.out.push(format!("{id} ⇨ publishes {}", show::descriptor(&descriptor)));
