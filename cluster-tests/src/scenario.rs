@@ -121,6 +121,7 @@ pub fn draw_replicated(seed: u64, nodes: usize, replicas: usize) -> Options {
     knobs.ceiling_step = Duration::from_millis(rng.between(100, 1_000));
     draw_transfers(knobs, replicas, &mut Rng::new(seed, "transfers"));
     draw_quiet(knobs, &mut Rng::new(seed, "quiet"));
+    draw_closing(knobs, &mut Rng::new(seed, "closing"));
     // What is lost for good, all together, leaves a majority.
     let lost = rng.below(nodes as u64) as usize;
     let minority: Vec<usize> = (lost..lost + (replicas - 1) / 2).map(|node| node % nodes).collect();
@@ -137,6 +138,13 @@ pub fn draw_replicated(seed: u64, nodes: usize, replicas: usize) -> Options {
         Abandon { nodes: minority[..count].to_vec(), dead: rng.one_in(2) }
     });
     options
+}
+
+/// How far behind the clock timestamps are closed: in some seeds so little that it pushes many a writer.
+fn draw_closing(knobs: &mut Knobs, rng: &mut Rng) {
+    let longest = if rng.one_in(3) { 50 } else { 2_000 };
+    knobs.close_lag = Duration::from_millis(rng.between(0, longest));
+    knobs.close_every = Duration::from_millis(rng.between(5, 500));
 }
 
 /// When ranges fall quiet: in some seeds at the first opportunity.

@@ -67,6 +67,9 @@ pub enum Operation {
     /// Decide a staged transaction by what its keys were found to hold.
     #[n(13)]
     Recover(#[n(0)] Recover),
+    /// Read in the past. Any replica answers it whose closed timestamp has reached the read's, leader or not; the others refuse at once.
+    #[n(14)]
+    ReadPast(#[n(0)] Read),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -82,6 +82,10 @@ pub struct Knobs {
     pub split_ranges: bool,
     /// How long a range is asked nothing before it falls quiet; see [`crate::range::quiet`].
     pub quiet_after: Duration,
+    /// How far behind the clock a leader closes timestamps: transactions that take longer are pushed; see [`crate::range::closing`].
+    pub close_lag: Duration,
+    /// How often it does so along with what it writes; without anything to write half as often.
+    pub close_every: Duration,
     /// How often stores that share quiet ranges tell each other that they live; and after how long without a word one counts as silent: not
     /// below the election timeout.
     pub beat_every: Duration,
@@ -142,6 +146,8 @@ impl Default for Knobs {
             splitting: SplitLimits::default(),
             split_ranges: true,
             quiet_after: Duration::from_secs(1),
+            close_lag: Duration::from_secs(3),
+            close_every: Duration::from_millis(500),
             beat_every: Duration::from_millis(100),
             silent_after: Duration::from_millis(600),
             roll_call: 128,
@@ -154,5 +160,12 @@ impl Default for Knobs {
             idempotency_retention: Duration::from_secs(24 * 3600),
             probe: Arc::new(Silent),
         }
+    }
+}
+
+impl Knobs {
+    /// How far behind the clock a replica that keeps up can be read: what is closed trails, and takes its time to arrive.
+    pub fn follower_lag(&self) -> Duration {
+        self.close_lag + self.close_every * 3
     }
 }

@@ -51,10 +51,12 @@ pub enum Point {
     PublicationLost,
     /// A leader falls quiet, and a follower is not told.
     QuietWordLost,
+    /// A gateway asks a leader for what a nearer replica may know.
+    LeaderAsked,
 }
 
 impl Point {
-    pub const ALL: [Point; 20] = [
+    pub const ALL: [Point; 21] = [
         Point::CommitLeftStaged,
         Point::LateCompletion,
         Point::HeartbeatSkipped,
@@ -75,6 +77,7 @@ impl Point {
         Point::SlowRecovery,
         Point::PublicationLost,
         Point::QuietWordLost,
+        Point::LeaderAsked,
     ];
 }
 
@@ -182,10 +185,18 @@ pub enum Path {
     MergeMissed,
     /// Contents came in where a replica of a range was that had been merged into theirs.
     SubsumedCleared,
+    /// A timestamp was closed; by an entry of its own; as a quiet range's follower asked for it.
+    Closed,
+    ClosedAlone,
+    ClosingCalled,
+    /// A replica answered a read in the past by itself; could not; met an intent that had to go first.
+    PastServed,
+    PastRefused,
+    PastMetIntent,
 }
 
 impl Path {
-    pub const ALL: [Path; 62] = [
+    pub const ALL: [Path; 68] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -248,6 +259,12 @@ impl Path {
         Path::CaughtUpForMerge,
         Path::MergeMissed,
         Path::SubsumedCleared,
+        Path::Closed,
+        Path::ClosedAlone,
+        Path::ClosingCalled,
+        Path::PastServed,
+        Path::PastRefused,
+        Path::PastMetIntent,
     ];
 }
 

@@ -59,6 +59,12 @@ impl Latches {
             || self.spans.values().any(|held| held.timestamp <= at && held.spans.iter().any(|s| s.overlaps(span)))
     }
 
+    /// The least timestamp at which a command in flight writes; [`Timestamp::MAX`] if there is none.
+    pub fn least_in_flight(&self) -> Timestamp {
+        let keys = self.keys.values().map(|(_, timestamp)| *timestamp);
+        keys.chain(self.spans.values().map(|held| held.timestamp)).min().unwrap_or(Timestamp::MAX)
+    }
+
     /// Latches the spans of an evaluated command, whose writes have this timestamp. They must be free.
     pub fn acquire(&mut self, id: LatchId, spans: Vec<Span>, timestamp: Timestamp) {
         assert!(!self.held.contains_key(&id) && !self.spans.contains_key(&id), "a command latches once");

@@ -78,7 +78,7 @@ pub fn access(operation: &Operation) -> Access {
     let reads = |spans, at| Access { reads: spans, at, writes: Vec::new() };
     let writes = |spans| Access { reads: Vec::new(), at: Timestamp::ZERO, writes: spans };
     match operation {
-        Operation::Read(read) => match &read.target {
+        Operation::Read(read) | Operation::ReadPast(read) => match &read.target {
             Target::Keys(keys) => reads(points(keys.iter()), read.timestamp),
             Target::Span { span, .. } => reads(vec![span.clone()], read.timestamp),
         },
@@ -214,7 +214,7 @@ fn evaluate_any(cx: &mut Context<'_>, operation: &Operation) -> Result<Evaluatio
         }
         Operation::Push(push) => evaluate_push(cx, push),
         Operation::Resolve(resolve) => evaluate_resolve(cx, resolve),
-        Operation::Locks(_) | Operation::Range(_) => {
+        Operation::ReadPast(_) | Operation::Locks(_) | Operation::Range(_) => {
             Ok(Evaluation::Refuse(Refusal::Invalid("not evaluated by a participant".into())))
         }
     }
@@ -236,39 +236,51 @@ fn evaluate_read(cx: &mut Context<'_>, read: &Read) -> Result<Evaluation, Engine
     if read.timestamp > cx.fence {
         return Ok(Evaluation::BeyondFence(read.timestamp));
     }
-    match &read.target {
-        Target::Keys(keys) => {
-            let values = match read_keys(cx, keys, read.timestamp, read.txn)? {
-                Found::InTheWay(intents) => return Ok(Evaluation::Blocked(intents)),
-                Found::Data(values) => values,
-            };
-            Ok(Evaluation::Answer(values))
+    let body = match read_at(cx.engine, read)? {
+        Found::InTheWay(intents) => return Ok(Evaluation::Blocked(intents)),
+        Found::Data(body) => body,
+    };
+    let covered = match (&read.target, &body) {
+        (Target::Keys(keys), _) => points(keys.iter()),
+        (Target::Span { span, reverse, .. }, ReplyBody::Rows { resume, .. }) => {
+            vec![mvcc::covered_by(span, resume.as_ref(), *reverse)]
         }
+        (Target::Span { span, .. }, _) => vec![span.clone()],
+    };
+    remember(cx, &covered, read.timestamp, read.txn);
+    Ok(Evaluation::Answer(body))
+}
+
+fn remember(cx: &mut Context<'_>, spans: &[Span], at: Timestamp, txn: TxnId) {
+    spans.iter().for_each(|span| cx.reads.record(span, at, txn));
+}
+
+/// What a read finds in an engine. Nobody remembers it: that is enough for whoever knows that nothing is written at or below its timestamp
+/// any more, but by settling the intents that are there already.
+///
+/// # Errors
+/// When the engine fails or holds damaged data.
+pub fn read_at(engine: &dyn Engine, read: &Read) -> Result<Found<ReplyBody>, EngineError> {
+    match &read.target {
+        Target::Keys(keys) => keys_at(engine, keys, read.timestamp, read.txn),
         Target::Span { span, rows_max, bytes_max, reverse } => {
             let limits = ScanLimits { rows_max: *rows_max, bytes_max: *bytes_max, reverse: *reverse };
-            match mvcc::scan(cx.engine, span, read.timestamp, read.txn, limits)? {
-                Found::InTheWay(intents) => Ok(Evaluation::Blocked(intents)),
+            Ok(match mvcc::scan(engine, span, read.timestamp, read.txn, limits)? {
+                Found::InTheWay(intents) => Found::InTheWay(intents),
                 Found::Data(page) => {
-                    let covered = mvcc::covered_by(span, page.resume.as_ref(), *reverse);
-                    cx.reads.record(&covered, read.timestamp, read.txn);
-                    Ok(Evaluation::Answer(ReplyBody::Rows {
-                        rows: page.rows,
-                        newest: page.newest,
-                        resume: page.resume,
-                    }))
+                    Found::Data(ReplyBody::Rows { rows: page.rows, newest: page.newest, resume: page.resume })
                 }
-            }
+            })
         }
     }
 }
 
-/// Reads keys and remembers that they were read.
-fn read_keys(cx: &mut Context<'_>, keys: &[Key], at: Timestamp, txn: TxnId) -> Result<Found<ReplyBody>, EngineError> {
+fn keys_at(engine: &dyn Engine, keys: &[Key], at: Timestamp, txn: TxnId) -> Result<Found<ReplyBody>, EngineError> {
     let mut values = Vec::with_capacity(keys.len());
     let mut newest = Timestamp::ZERO;
     let mut in_the_way = Vec::new();
     for key in keys {
-        match mvcc::get(cx.engine, key, at, txn)? {
+        match mvcc::get(engine, key, at, txn)? {
             Found::InTheWay(intents) => in_the_way.extend(intents),
             Found::Data(None) => values.push(None),
             Found::Data(Some(version)) => {
@@ -279,9 +291,6 @@ fn read_keys(cx: &mut Context<'_>, keys: &[Key], at: Timestamp, txn: TxnId) -> R
     }
     if !in_the_way.is_empty() {
         return Ok(Found::InTheWay(in_the_way));
-    }
-    for key in keys {
-        cx.reads.record(&Span::point(key), at, txn);
     }
     Ok(Found::Data(ReplyBody::Values { values, newest, at }))
 }
@@ -311,9 +320,12 @@ fn evaluate_locking_read(cx: &mut Context<'_>, read: &LockingRead) -> Result<Eva
     if !in_the_way.is_empty() {
         return Ok(Evaluation::Blocked(in_the_way));
     }
-    match read_keys(cx, &read.keys, at, read.txn)? {
+    match keys_at(cx.engine, &read.keys, at, read.txn)? {
         Found::InTheWay(intents) => Ok(Evaluation::Blocked(intents)),
-        Found::Data(values) => Ok(Evaluation::Answer(values)),
+        Found::Data(values) => {
+            remember(cx, &points(read.keys.iter()), at, read.txn);
+            Ok(Evaluation::Answer(values))
+        }
     }
 }
 

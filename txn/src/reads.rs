@@ -84,6 +84,11 @@ impl ReadMarks {
         self.low_water.timestamp
     }
 
+    /// Everything counts as read up to here, by nobody in particular.
+    pub fn raise(&mut self, to: Timestamp) {
+        self.low_water.merge(Mark { timestamp: to, reader: None });
+    }
+
     /// Remembers a read of a span. A read by one transaction does not stand in that transaction's own way, as long as the
     /// remembered read is at or below the timestamp at which it writes.
     pub fn record(&mut self, span: &Span, timestamp: Timestamp, reader: TxnId) {
@@ -198,6 +203,18 @@ mod tests {
         assert_eq!(marks.latest(&Key(vec![1]), T1), ts(19));
         marks.record(&Span::point(&Key(vec![1])), ts(20), T2);
         assert_eq!(marks.latest(&Key(vec![1]), T1), ts(20));
+    }
+
+    #[test]
+    fn a_raised_mark_is_everybodys_and_never_sinks() {
+        let mut marks = ReadMarks::new(ts(5), 2, 2);
+        marks.raise(ts(20));
+        marks.raise(ts(10));
+        assert_eq!((marks.low_water(), marks.summary()), (ts(20), ts(20)));
+        assert_eq!(marks.latest(&Key(vec![1]), T1), ts(20));
+        (1..=9).for_each(|n| marks.record(&Span::point(&Key(vec![n])), ts(30), T1));
+        marks.raise(ts(30));
+        assert_eq!(marks.latest(&Key(vec![1]), T1), ts(30), "its own forgotten reads protect nobody else's");
     }
 
     #[test]

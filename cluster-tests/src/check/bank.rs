@@ -1,7 +1,7 @@
 //! Judges a bank's history.
 
 use super::commit_order::{self, Timed};
-use crate::workload::bank::{BALANCE, Ending, History, RECENT_MAX};
+use crate::workload::bank::{BALANCE, Ending, Found, History, RECENT_MAX, Transfer};
 use crate::workload::operation::ACCOUNTS;
 
 /// What is wrong with a history, in sentences; empty if nothing is.
@@ -17,6 +17,7 @@ pub fn violations(history: &History, ledger: &[u64], real_time: bool) -> Vec<Str
             found.push(format!("an audit at {at} found {total} in {accounts} accounts instead of {expected}"));
         }
     }
+    found.extend(history.past.iter().flat_map(|audit| past_audit(history, audit)));
     for (number, transfer) in &history.transfers {
         let there = ledger.binary_search(number).is_ok();
         match transfer.ending {
@@ -39,6 +40,43 @@ pub fn violations(history: &History, ledger: &[u64], real_time: bool) -> Vec<Str
         found.extend(stale_audits(history));
     }
     found
+}
+
+/// An audit of the past sees exactly what had been committed by then: before it, and not after, as the timestamps say.
+fn past_audit(history: &History, audit: &Found) -> Vec<String> {
+    let Found { timestamp: at, accounts, total, recent } = audit;
+    let mut wrong = Vec::new();
+    let committed = |transfer: &Transfer| match transfer.ending {
+        Ending::Committed { timestamp } => Some(timestamp),
+        _ => None,
+    };
+    // Before anything was done there may not have been any accounts.
+    let untouched = !history.transfers.values().filter_map(committed).any(|timestamp| timestamp <= *at);
+    let nothing = untouched && recent.is_empty() && (*accounts, *total) == (0, 0);
+    let expected = ACCOUNTS as i64 * BALANCE;
+    if (*accounts, *total) != (ACCOUNTS, expected) && !nothing {
+        wrong.push(format!("an audit of the past at {at} found {total} in {accounts} accounts instead of {expected}"));
+    }
+    // A full page says nothing of what lies before it.
+    let from = if recent.len() < RECENT_MAX { 0 } else { recent.last().copied().unwrap_or(0) };
+    for (number, transfer) in history.transfers.range(from..) {
+        let seen = recent.contains(number);
+        match (transfer.ending, committed(transfer)) {
+            (_, Some(timestamp)) if timestamp <= *at && !seen => {
+                wrong.push(format!(
+                    "an audit of the past at {at} did not see transfer {number}, committed at {timestamp}"
+                ));
+            }
+            (_, Some(timestamp)) if timestamp > *at && seen => {
+                wrong.push(format!("an audit of the past at {at} saw transfer {number}, committed at {timestamp}"));
+            }
+            (Ending::Failed, _) if seen => {
+                wrong.push(format!("an audit of the past at {at} saw transfer {number}, which failed"));
+            }
+            _ => {}
+        }
+    }
+    wrong
 }
 
 /// An audit must see whatever was acknowledged before it began.
@@ -82,7 +120,7 @@ mod tests {
     use proto::Timestamp;
 
     use super::*;
-    use crate::workload::bank::{Audit, Found, Transfer};
+    use crate::workload::bank::Audit;
 
     fn committed(started: u64, ended: u64, timestamp: u64) -> Transfer {
         Transfer { started, ended, ending: Ending::Committed { timestamp: Timestamp(timestamp) } }
@@ -94,6 +132,10 @@ mod tests {
         Audit { started, ended: started + 1, found }
     }
 
+    fn past(at: u64, total: i64, recent: &[u64]) -> Found {
+        Found { timestamp: Timestamp(at), accounts: ACCOUNTS, total, recent: recent.to_vec() }
+    }
+
     const TOTAL: i64 = ACCOUNTS as i64 * BALANCE;
 
     #[test]
@@ -102,7 +144,27 @@ mod tests {
         history.transfers.insert(1, committed(0, 10, 5));
         history.transfers.insert(2, committed(11, 20, 15));
         history.audits.push(audit(11, 5, TOTAL));
+        history.past.push(past(4, TOTAL, &[]));
+        history.past.push(past(5, TOTAL, &[1]));
+        history.past.push(Found { accounts: 0, ..past(4, 0, &[]) });
         assert_eq!(violations(&history, &[1, 2], true), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_past_is_told_as_it_was() {
+        let wrong = |at: u64, total, recent: &[u64], words: &str| {
+            let mut history = History::default();
+            history.transfers.insert(1, committed(0, 10, 5));
+            history.transfers.insert(2, Transfer { started: 0, ended: 9, ending: Ending::Failed });
+            history.past.push(past(at, total, recent));
+            let found = violations(&history, &[1], true);
+            assert!(found.iter().any(|f| f.contains(words)), "{words}: {found:?}");
+        };
+        wrong(4, TOTAL, &[1], "saw transfer 1");
+        wrong(5, TOTAL, &[], "did not see transfer 1");
+        wrong(6, TOTAL, &[2, 1], "saw transfer 2, which failed");
+        wrong(6, TOTAL - 1, &[1], "found 1199 in");
+        wrong(6, 0, &[1], "found 0 in");
     }
 
     #[test]

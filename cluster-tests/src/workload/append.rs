@@ -38,6 +38,7 @@ impl Lists {
         while let Some(operation) = self.agenda.next(client).filter(|_| !self.is_stopped()) {
             match operation.action {
                 Action::Transact { lock, parts } => self.recorder.transact(db, &mut process, &parts, lock).await,
+                Action::ScanPast { back_us } => self.recorder.scan_past(db, Duration::from_micros(back_us)).await,
                 _ => self.recorder.scan(db, &mut process).await,
             }
             db.sleep(Duration::from_micros(operation.rest_us)).await;

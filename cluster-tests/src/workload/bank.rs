@@ -13,7 +13,7 @@ use server::kv::{BeginOptions, Db, Error, Isolation, Kv, Lock, ScanOptions};
 use server::sql::Session;
 
 use super::operation::{ACCOUNTS, Action, Agenda};
-use super::{Tally, Workload, clients_of, scan_all, sql_bank};
+use super::{Tally, Workload, ago, clients_of, scan_all, sql_bank};
 use crate::check;
 
 /// What is in each account at first.
@@ -102,6 +102,8 @@ pub struct History {
     pub open: BTreeMap<u64, u64>,
     pub transfers: BTreeMap<u64, Transfer>,
     pub audits: Vec<Audit>,
+    /// Audits of the past. When they were made does not matter.
+    pub past: Vec<Found>,
     /// Errors that no fault explains.
     pub surprises: Vec<String>,
     pub retries: u64,
@@ -191,6 +193,7 @@ impl Bank {
                     let order = Order { from, to, amount: amount as i64, lock };
                     self.transfer_and_note(&mut desk, order).await;
                 }
+                Action::ScanPast { back_us } => self.audit_past(db, ago(db, Duration::from_micros(back_us))).await,
                 _ => self.audit_and_note(db).await,
             }
             db.sleep(Duration::from_micros(operation.rest_us)).await;
@@ -265,7 +268,7 @@ impl Bank {
 
     async fn audit_and_note(&self, db: &Db) {
         let started = db.monotonic().as_nanos() as u64;
-        match Bank::audit(db, self.layer).await {
+        match Bank::audit(db, self.layer, None).await {
             Ok(found) => {
                 let ended = db.monotonic().as_nanos() as u64;
                 self.with(|h| h.audits.push(Audit { started, ended, found }));
@@ -275,16 +278,24 @@ impl Bank {
         }
     }
 
-    /// Adds up the accounts, and looks at the end of the ledger, in one transaction.
+    async fn audit_past(&self, db: &Db, at: Timestamp) {
+        match Bank::audit(db, self.layer, Some(at)).await {
+            Ok(found) => self.with(|h| h.past.push(found)),
+            Err(Error::Unavailable(_) | Error::Retry(_)) => {}
+            Err(other) => self.with(|h| h.surprises.push(other.to_string())),
+        }
+    }
+
+    /// Adds up the accounts, and looks at the end of the ledger, in one transaction: now, or as they were.
     ///
     /// # Errors
     /// Whatever the database says.
-    pub async fn audit(db: &Db, layer: Layer) -> Result<Found, Error> {
+    pub async fn audit(db: &Db, layer: Layer, at: Option<Timestamp>) -> Result<Found, Error> {
         if layer == Layer::Sql {
             let mut session = sql_bank::session(&sql_bank::open(db));
-            return sql_bank::audit(&mut session).await.map_err(|e| explained(&e));
+            return sql_bank::audit(&mut session, at).await.map_err(|e| explained(&e));
         }
-        let mut txn = db.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
+        let mut txn = db.begin(BeginOptions { read_only: true, at, ..BeginOptions::default() }).await?;
         let rows = scan_all(txn.as_mut(), accounts_span(), 5).await?;
         let mut total = 0;
         for (_, value) in &rows {
@@ -348,7 +359,7 @@ impl Workload for Bank {
         Box::pin(async move {
             let ledger = Bank::ledger(&db, bank.layer).await?;
             bank.with(|h| h.ledger = Some(ledger));
-            Bank::audit(&db, bank.layer).await.map(drop)
+            Bank::audit(&db, bank.layer, None).await.map(drop)
         })
     }
 

@@ -1,8 +1,10 @@
 //! What the simulated clients do, and what they remember of it.
 
+use std::time::Duration;
+
 use futures::future::BoxFuture;
-use proto::{Key, Span};
-use server::kv::{Db, Error, ScanOptions, Transaction};
+use proto::{Key, Span, Timestamp};
+use server::kv::{Db, Error, Kv, ScanOptions, Transaction};
 
 use crate::check::history::History;
 use operation::CLIENTS;
@@ -63,6 +65,12 @@ pub struct Tally {
     /// Transactions that looked at everything.
     pub audits: usize,
     pub retries: u64,
+}
+
+/// So long before now, by a node's clock.
+fn ago(db: &Db, back: Duration) -> Timestamp {
+    // What lies before the epoch is refused, and no seed is that long.
+    db.clock().hlc.minus(back).max(Timestamp::from_micros(1))
 }
 
 /// All rows of a span, in pages of so many.

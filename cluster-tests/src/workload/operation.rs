@@ -15,6 +15,8 @@ const OPERATIONS: usize = 2500;
 const PARTS_MAX: u64 = 4;
 /// Places that such a part may be about.
 pub const PLACES: u64 = 6;
+/// How far back they look at most.
+const BACK_US_MAX: u64 = 5_000_000;
 /// Accounts of the bank.
 pub const ACCOUNTS: u64 = 12;
 
@@ -59,6 +61,8 @@ pub enum Action {
     Transfer { from: u64, to: u64, amount: u64, lock: bool },
     /// Looks at everything.
     Scan,
+    /// Looks at everything as it was so long ago.
+    ScanPast { back_us: u64 },
     /// Reads and writes some places.
     Transact { lock: bool, parts: Vec<Part> },
 }
@@ -89,6 +93,7 @@ fn draw_client(work: Work, seed: u64, client: usize) -> Vec<Operation> {
     let parts_max = if work == Work::Register && client.is_multiple_of(CLIENTS) { 1 } else { PARTS_MAX };
     let mut draw = |_| {
         let action = match work {
+            _ if scans && rng.one_in(2) => Action::ScanPast { back_us: rng.below(BACK_US_MAX) },
             _ if scans => Action::Scan,
             Work::Bank => {
                 let from = rng.below(ACCOUNTS);
@@ -120,6 +125,7 @@ impl Operation {
         let rest = &rest[..rest.len() - usize::from(lock)];
         let action = match (name, rest) {
             ("scan", []) => Action::Scan,
+            ("past", [back]) => Action::ScanPast { back_us: back.parse().ok()? },
             ("transfer", [from, to, amount]) => {
                 let number = |word: &str| word.parse().ok();
                 Action::Transfer { from: number(from)?, to: number(to)?, amount: number(amount)?, lock }
@@ -150,6 +156,7 @@ impl fmt::Display for Operation {
         write!(f, "{} {} ", self.client, self.rest_us)?;
         let lock = match &self.action {
             Action::Scan => return f.write_str("scan"),
+            Action::ScanPast { back_us } => return write!(f, "past {back_us}"),
             Action::Transfer { from, to, amount, lock } => {
                 write!(f, "transfer {from} {to} {amount}")?;
                 lock

@@ -14,7 +14,7 @@ use proto::{Key, Span, Timestamp, Value, codec, keyspace};
 use server::kv::{BeginOptions, Db, Error, Kv, Lock, Transaction};
 
 use super::operation::{PLACES, Part};
-use super::{Tally, scan_all};
+use super::{Tally, ago, scan_all};
 use crate::check;
 use crate::check::anomaly::{Anomaly, Judged};
 use crate::check::commit_order::Reason;
@@ -174,6 +174,31 @@ impl Recorder {
         if self.operate(db, process, micros, Manner::Scan).await.is_ok() {
             self.with(|record| record.scans += 1);
         }
+    }
+
+    /// Scans all objects in use as they were. That has a place in the order of timestamps only.
+    pub async fn scan_past(&self, db: &Db, back: Duration) {
+        let objects = self.with(|record| record.objects(self.objects.writes_max).clone());
+        let micros: Vec<Micro> = objects.into_iter().map(|(key, _)| Micro::Read { key, found: Found::Nil }).collect();
+        let at = ago(db, back);
+        let result = self.try_past(db, &micros, at).await;
+        self.with(|record| match result {
+            Ok(reads) => {
+                let name = format!("P{}", record.transactions.len());
+                let reads = reads.into_iter().map(|read| (at, read)).collect();
+                let (ending, writes) = (Ending::Committed(at), BTreeMap::new());
+                record.transactions.push(mvcc::Transaction { name, ending, serializable: true, writes, reads });
+            }
+            Err(Error::Unavailable(_) | Error::Retry(_)) => {}
+            Err(error) => record.surprises.push(error.to_string()),
+        });
+    }
+
+    async fn try_past(&self, db: &Db, micros: &[Micro], at: Timestamp) -> Result<Vec<Read>, Error> {
+        let mut txn = db.begin(BeginOptions { at: Some(at), ..BeginOptions::default() }).await?;
+        let (_, reads, _) = self.by_scan(txn.as_mut(), micros).await?;
+        txn.commit().await?;
+        Ok(reads)
     }
 
     /// Runs one operation of a process to its end, and records both. A process that does not learn the outcome gets a new number.

@@ -48,6 +48,7 @@ impl Registers {
         while let Some(operation) = self.agenda.next(client).filter(|_| !self.is_stopped()) {
             match operation.action {
                 Action::Transact { lock, parts } => recorder.transact(db, &mut process, &parts, lock).await,
+                Action::ScanPast { back_us } => recorder.scan_past(db, Duration::from_micros(back_us)).await,
                 _ => recorder.scan(db, &mut process).await,
             }
             db.sleep(Duration::from_micros(operation.rest_us)).await;

@@ -75,16 +75,28 @@ pub async fn transfer(
     Ok(completion.commit_timestamp.expect("a transaction that wrote has a commit timestamp"))
 }
 
-/// Adds up the accounts, and looks at the end of the ledger, in one transaction.
+/// Adds up the accounts, and looks at the end of the ledger, in one transaction: now, or as they were, when there may have been no such tables.
 ///
 /// # Errors
 /// Whatever the database says.
-pub async fn audit(session: &mut Session) -> Result<Found, Error> {
-    run(session, "BEGIN READ ONLY", &[]).await?;
+pub async fn audit(session: &mut Session, at: Option<Timestamp>) -> Result<Found, Error> {
+    let begin = at.map_or("BEGIN READ ONLY".into(), |at| format!("BEGIN AS OF SYSTEM TIME '{at}'"));
+    run(session, &begin, &[]).await?;
+    match audit_in(session).await {
+        Err(error) if at.is_some() && error.sqlstate == "42P01" => {
+            Ok(Found { timestamp: at.unwrap_or_default(), accounts: 0, total: 0, recent: Vec::new() })
+        }
+        result => result,
+    }
+}
+
+async fn audit_in(session: &mut Session) -> Result<Found, Error> {
     let (rows, _) = run(session, "SELECT count(*), sum(balance) FROM accounts", &[]).await?;
     let count = rows[0][0].as_int().unwrap_or(-1);
     let total = match &rows[0][1] {
         Datum::Numeric(total) => total.to_string().parse().unwrap_or(i64::MIN),
+        // Of no rows there is no sum.
+        Datum::Null => 0,
         other => other.as_int().unwrap_or(i64::MIN),
     };
     let text = format!("SELECT id FROM ledger ORDER BY id DESC LIMIT {RECENT_MAX}");

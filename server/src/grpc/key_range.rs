@@ -132,7 +132,7 @@ impl KeyRange for KeyRangeService {
             v1::Isolation::Snapshot => Isolation::Snapshot,
         };
         let priority = Some(Timestamp(request.priority)).filter(|p| *p > Timestamp::ZERO);
-        let options = BeginOptions { isolation, read_only: request.read_only, priority };
+        let options = BeginOptions { isolation, read_only: request.read_only, priority, at: None };
         let mut open = self.open(options, &request.idempotency_key).await.map_err(kv_status)?;
         if open.guard.is_some() {
             // What it has read of its key is told with the first answer at the latest.

@@ -80,7 +80,7 @@ fn reason(error: &Error) -> &'static str {
         Some(kv::Error::Limit(_)) => "limit",
         Some(kv::Error::Corrupt(_)) => "corrupt",
         Some(kv::Error::KeyReused(_)) => "idempotency_key_reused",
-        Some(kv::Error::ReadOnly | kv::Error::Invalid(_)) | None => "",
+        Some(kv::Error::ReadOnly | kv::Error::Invalid(_) | kv::Error::Future { .. }) | None => "",
     }
 }
 
@@ -93,7 +93,7 @@ fn code(error: &Error) -> Code {
         Some(kv::Error::Limit(_)) => return Code::ResourceExhausted,
         Some(kv::Error::Corrupt(_)) => return Code::DataLoss,
         Some(kv::Error::ReadOnly | kv::Error::KeyReused(_)) => return Code::FailedPrecondition,
-        Some(kv::Error::Invalid(_)) => return Code::InvalidArgument,
+        Some(kv::Error::Invalid(_) | kv::Error::Future { .. }) => return Code::InvalidArgument,
         None => {}
     }
     match (error.sqlstate, &error.sqlstate[..2]) {

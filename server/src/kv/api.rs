@@ -33,6 +33,8 @@ pub struct BeginOptions {
     /// The priority of an earlier attempt at the same work, so that a retried transaction keeps its age and
     /// in the end wins every conflict. See [`Transaction::priority`].
     pub priority: Option<Timestamp>,
+    /// It reads the MVCC snapshot of this time in the past, from whichever replicas are near, and writes nothing.
+    pub at: Option<Timestamp>,
 }
 
 /// Whether a read takes a place in the queue for its rows.
@@ -93,7 +95,10 @@ pub struct Committed {
 #[async_trait]
 pub trait Kv: Send + Sync {
     /// Begins a transaction. Its read timestamp is the greatest time that any clock in the cluster may show
-    /// now, so it sees whatever was acknowledged to anyone before this call.
+    /// now, so it sees whatever was acknowledged to anyone before this call; unless it is to read in the past.
+    ///
+    /// # Errors
+    /// [`Error::Future`] when it is to read later than now.
     async fn begin(&self, options: BeginOptions) -> Result<Box<dyn Transaction>, Error>;
 
     /// How a transaction ended. If it has not ended yet it is aborted, so that the answer stays true. May be asked for as long as receipts are
@@ -141,6 +146,9 @@ pub trait Kv: Send + Sync {
 
     /// The clock in force at this node.
     fn clock(&self) -> ClockInfo;
+
+    /// How far back reads in the past are served by replicas that do not lead, wherever these keep up.
+    fn follower_lag(&self) -> Duration;
 
     /// Time since some fixed moment, for durations; simulated under simulation.
     fn monotonic(&self) -> Duration;

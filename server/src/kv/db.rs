@@ -292,8 +292,11 @@ impl Db {
 #[async_trait]
 impl Kv for Db {
     async fn begin(&self, options: BeginOptions) -> Result<Box<dyn Transaction>, Error> {
-        let read = self.start_timestamp().await?;
-        Ok(Box::new(KvTransaction::new(self.clone(), read, options)))
+        let now = self.start_timestamp().await?;
+        if let Some(asked) = options.at.filter(|asked| *asked > now) {
+            return Err(Error::Future { asked, now });
+        }
+        Ok(Box::new(KvTransaction::new(self.clone(), now, options)))
     }
 
     async fn outcome(&self, txn: &TxnAddress) -> Result<TxnOutcome, Error> {
@@ -356,6 +359,10 @@ impl Kv for Db {
             latest: interval.latest,
             hlc: clock.reading(),
         }
+    }
+
+    fn follower_lag(&self) -> Duration {
+        self.shared.knobs.follower_lag()
     }
 
     fn monotonic(&self) -> Duration {

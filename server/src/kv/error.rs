@@ -67,6 +67,10 @@ pub enum Error {
     #[error("the transaction is read-only")]
     ReadOnly,
 
+    /// The transaction was to read at a time that has not come yet.
+    #[error("{asked} lies in the future: it is {now} now")]
+    Future { asked: Timestamp, now: Timestamp },
+
     /// Not served within the deadline, and without effect. Trying later may help.
     #[error("{0}")]
     Unavailable(String),

@@ -3,7 +3,7 @@
 //! A gateway (any node) runs transactions for its clients. [`db::Db`] opens them, [`transaction`] reads and buffers, [`commit`] drives
 //! the pure [`txn::coordinator`], [`settle`] removes what dead or slow transactions left in the way,
 //! [`recover`] decides what their coordinators left open, and [`router`] finds the
-//! range and leader for every request. [`meta`] keeps the range descriptors, [`members`] changes who holds replicas, and [`registry`] keeps who the
+//! range and leader for every request; [`near`] asks others than leaders for reads in the past. [`meta`] keeps the range descriptors, [`members`] changes who holds replicas, and [`registry`] keeps who the
 //! nodes are. [`reports`], [`survey`] and [`decisions`] tell how ranges stand and what was done about them, [`wishes`] what is
 //! wanted of them. [`aftermath`] brings the system's rows into line with ranges that were rebuilt from survivors, and [`checkup`] tells
 //! whether all is well. [`idempotency`] lets applications run whole transactions again.
@@ -14,6 +14,7 @@ pub mod db;
 pub mod transaction;
 pub mod commit;
 pub mod scatter;
+pub mod near;
 pub mod settle;
 pub mod recover;
 pub mod meta;

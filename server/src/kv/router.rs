@@ -149,6 +149,22 @@ impl Router {
         (known.id, known.epoch) != (range.id, range.epoch)
     }
 
+    /// The node that leads a range, as far as is known.
+    pub fn leader_of(&self, range: RangeId) -> Option<NodeId> {
+        self.cache().leaders.get(&range).copied()
+    }
+
+    /// Whether the connection to a node is broken.
+    pub fn is_away(&self, node: NodeId) -> bool {
+        self.cache().away.contains(&node)
+    }
+
+    /// Asks a node about its replica of a range, once. `None` if it does not answer.
+    pub async fn ask_once(&self, node: NodeId, range: &RangeDescriptor, operation: Operation) -> Option<Response> {
+        let request = RangeRequest { range: range.id, epoch: range.epoch, operation };
+        self.ask(node, request, self.knobs.attempt_timeout).await
+    }
+
     /// An answer has arrived. Late and repeated ones find nobody waiting.
     pub fn deliver(&self, id: u64, response: Response) {
         let waiting = self.cache().pending.remove(&id);

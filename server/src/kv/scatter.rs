@@ -43,13 +43,20 @@ impl Db {
         parts
     }
 
-    /// Sends one range its part, settling intents that are in the way.
+    /// Sends one range its part, settling intents that are in the way. A read in the past goes to a replica that is near first.
     pub(super) async fn call_settling(
         &self,
         range: &RangeDescriptor,
         operation: &Operation,
         pusher: Option<Pusher>,
     ) -> Result<Reply, Failure> {
+        let operation = match operation {
+            Operation::ReadPast(read) => match self.ask_near(range, read, pusher).await? {
+                Some(reply) => return Ok(reply),
+                None => &Operation::Read(read.clone()),
+            },
+            other => other,
+        };
         let mut asked_before = false;
         loop {
             let result = self.shared.router.call(range, operation.clone(), self.shared.knobs.request_deadline).await;

@@ -18,6 +18,9 @@ pub struct GatewayStats {
     pub unknown: u64,
     /// Staged transactions decided by looking at their intents.
     pub recoveries: u64,
+    /// Reads in the past that a replica answered which does not lead, as far as is known; and those for which the leader was asked after all.
+    pub near_reads: u64,
+    pub near_refusals: u64,
     /// Microseconds that commits spent, added up.
     pub queue_us: u64,
     pub replication_us: u64,
@@ -35,6 +38,8 @@ pub(super) struct Counters {
     commits: AtomicU64,
     unknown: AtomicU64,
     recoveries: AtomicU64,
+    near_reads: AtomicU64,
+    near_refusals: AtomicU64,
     queue_us: AtomicU64,
     replication_us: AtomicU64,
     clock_wait_us: AtomicU64,
@@ -57,6 +62,12 @@ impl Counters {
 
     pub fn recovered(&self) {
         self.recoveries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A replica that is near was asked for a read in the past.
+    pub fn asked_near(&self, answered: bool) {
+        let counter = if answered { &self.near_reads } else { &self.near_refusals };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes note of an error on its way to the caller.
@@ -91,6 +102,8 @@ impl Counters {
             commits: of(&self.commits),
             unknown: of(&self.unknown),
             recoveries: of(&self.recoveries),
+            near_reads: of(&self.near_reads),
+            near_refusals: of(&self.near_refusals),
             queue_us: of(&self.queue_us),
             replication_us: of(&self.replication_us),
             clock_wait_us: of(&self.clock_wait_us),

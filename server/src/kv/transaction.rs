@@ -29,6 +29,8 @@ pub struct KvTransaction {
     pub(super) read: Timestamp,
     pub(super) isolation: Isolation,
     read_only: bool,
+    /// It reads in the past: any replica may know.
+    past: bool,
     pub(super) writes: BTreeMap<Key, Option<Value>>,
     write_bytes: usize,
     /// The key that it wrote first: its record lies in that key's range.
@@ -51,16 +53,20 @@ pub(super) struct Keeper {
 }
 
 impl KvTransaction {
-    pub(super) fn new(db: Db, read: Timestamp, options: BeginOptions) -> KvTransaction {
+    /// A transaction that begins now.
+    pub(super) fn new(db: Db, now: Timestamp, options: BeginOptions) -> KvTransaction {
         let id = db.random_id();
+        let read = options.at.unwrap_or(now);
         KvTransaction {
             db,
             id,
-            priority: options.priority.unwrap_or(read),
+            // A read in the past is no reason to give way to whoever reads.
+            priority: options.priority.unwrap_or(now),
             start: read,
             read,
             isolation: options.isolation,
-            read_only: options.read_only,
+            read_only: options.read_only || options.at.is_some(),
+            past: options.at.is_some(),
             writes: BTreeMap::new(),
             write_bytes: 0,
             anchor: None,
@@ -77,6 +83,12 @@ impl KvTransaction {
         Pusher { txn: self.id, priority: self.priority, kind }
     }
 
+    /// The request for a read at its snapshot.
+    fn reading(&self, target: Target) -> Operation {
+        let read = Read { txn: self.id, timestamp: self.read, target, priority: self.priority };
+        if self.past { Operation::ReadPast(read) } else { Operation::Read(read) }
+    }
+
     pub(super) fn failed(&self, failure: Failure) -> Error {
         let error = Error::from_transaction(failure, self.id, self.read);
         self.db.take_note_of(&error);
@@ -85,8 +97,8 @@ impl KvTransaction {
 
     /// Reads keys that are not in the buffer, without locks.
     async fn read_keys(&mut self, keys: Vec<Key>) -> Result<BTreeMap<Key, Option<Value>>, Error> {
-        let (txn, timestamp, priority) = (self.id, self.read, self.priority);
-        let make = |keys| Operation::Read(Read { txn, timestamp, target: Target::Keys(keys), priority });
+        let timestamp = self.read;
+        let make = |keys| self.reading(Target::Keys(keys));
         let pusher = self.pusher(PushKind::Above(timestamp));
         let parts = self.db.scatter(keys, |key| key, make, Some(pusher)).await.map_err(|f| self.failed(f))?;
         let mut found = BTreeMap::new();
@@ -250,6 +262,9 @@ impl Transaction for KvTransaction {
     }
 
     async fn get(&mut self, keys: &[Key], lock: Lock) -> Result<Vec<Option<Value>>, Error> {
+        if self.past && lock == Lock::Exclusive {
+            return Err(Error::ReadOnly);
+        }
         let wanted: BTreeSet<Key> = keys
             .iter()
             .filter(|key| match lock {
@@ -348,8 +363,7 @@ impl KvTransaction {
 
     /// A page of what is stored, from the range at which the span begins (or ends, in reverse).
     async fn scan_stored(&mut self, span: &Span, options: ScanOptions) -> Result<ScanPage, Error> {
-        let (txn, timestamp, priority) = (self.id, self.read, self.priority);
-        let pusher = self.pusher(PushKind::Above(timestamp));
+        let pusher = self.pusher(PushKind::Above(self.read));
         let mut tries = 0;
         loop {
             let (range, piece, rest) = self.first_piece(span, options.reverse);
@@ -359,7 +373,7 @@ impl KvTransaction {
                 bytes_max: options.bytes_max as u64,
                 reverse: options.reverse,
             };
-            let operation = Operation::Read(Read { txn, timestamp, target, priority });
+            let operation = self.reading(target);
             let reply = match self.db.call_settling(&range, &operation, Some(pusher)).await {
                 Err(Failure::Repartition { .. }) => {
                     self.db.repartition(&piece.start, &mut tries).await.map_err(|f| self.failed(f))?;

@@ -89,6 +89,10 @@ impl Kv for Unready {
         }
     }
 
+    fn follower_lag(&self) -> Duration {
+        self.db().map(Kv::follower_lag).unwrap_or_default()
+    }
+
     /// The node's own clock begins later and elsewhere: what is measured here is measured by one clock throughout.
     fn monotonic(&self) -> Duration {
         self.0.started.elapsed()

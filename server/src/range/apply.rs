@@ -53,7 +53,7 @@ impl Replica {
                 }
             }
             // The contents that are to come are further than this.
-            self.applied = Applied { index: last.index, term: last.term, bytes: 0 };
+            self.applied = Applied { index: last.index, term: last.term, ..Applied::default() };
             self.group.applied(last.index);
             self.dirty = true;
             return;
@@ -94,13 +94,21 @@ impl Replica {
                 break;
             }
             self.applied = Applied { index: entry.index, term: entry.term, ..self.applied };
+            self.applied.whole_at.take_if(|last| *last < entry.index);
             own_term |= self.leading.as_ref().is_some_and(|l| l.term == entry.term);
             let Some((command, members)) = decoded else { continue };
             cx.effects.counts.commands_applied += 1;
             self.applied.bytes += weigh::weight(&command.batch);
+            if cfg!(debug_assertions) {
+                let broken = self.written_below(cx.engine, &batch, &command.batch.writes)?;
+                assert!(broken.is_none(), "{}", broken.unwrap_or_default());
+            }
             batch.writes.extend(command.batch.writes);
             if let Some(change) = members {
                 self.group.apply_change(&change).map_err(EngineError::Corrupt)?;
+            }
+            if let Some(closed) = command.closed {
+                self.apply_closed(cx, &mut batch, closed);
             }
             if let Some(trigger) = command.trigger {
                 self.apply_trigger(cx, &mut batch, trigger, entry)?;

@@ -18,6 +18,9 @@ pub struct Command {
     pub batch: WriteBatch,
     #[n(3)]
     pub trigger: Option<Trigger>,
+    /// Nothing after this entry is written at or below here: see [`super::closing`].
+    #[n(10)]
+    pub closed: Option<Timestamp>,
 }
 
 /// What else happens when a command is applied.
@@ -105,4 +108,8 @@ pub struct Merge {
     /// Receipts in the right-hand range of transactions that started at or below this may be gone.
     #[n(3)]
     pub receipt_floor: Timestamp,
+    /// What the right-hand range had closed when it was frozen.
+    #[n(10)]
+    #[cbor(default)]
+    pub closed: Timestamp,
 }

@@ -23,7 +23,7 @@ use txn::engine::EngineError;
 
 use super::replica::{Replica, Surroundings};
 use super::snapshot::{self, Manifest, Piece, Position, Version, Word};
-use super::state;
+use super::state::{self, Applied};
 use crate::probe::Path;
 
 /// Contents on their way in.
@@ -39,6 +39,8 @@ pub struct Incoming {
     /// When a piece was last asked for, and when one last came.
     asked: Option<Duration>,
     heard: Duration,
+    /// The last entry that any piece shows.
+    as_of: u64,
 }
 
 impl Incoming {
@@ -96,6 +98,7 @@ impl Replica {
             next: Position { space: first, key: start.into() },
             asked: None,
             heard: cx.now,
+            as_of: 0,
         });
         self.tick_incoming(cx);
     }
@@ -152,6 +155,7 @@ impl Replica {
         cx.receive(piece.rows.len());
         incoming.heard = cx.now;
         incoming.asked = None;
+        incoming.as_of = incoming.as_of.max(piece.as_of);
         match piece.next {
             Some(next) => {
                 incoming.next = next;
@@ -165,7 +169,7 @@ impl Replica {
     /// All contents are here: Raft may have its snapshot.
     fn complete(&mut self) {
         let Some(incoming) = self.incoming.take() else { return };
-        self.complete = Some(incoming.version());
+        self.complete = Some((incoming.version(), incoming.as_of));
         let mut offer = incoming.offer;
         offer.snapshot = Some(incoming.snapshot);
         // If it declines, for it has heard of something newer meanwhile, the contents will be offered again.
@@ -230,9 +234,9 @@ impl Replica {
 
     fn try_install(&mut self, cx: &mut Surroundings<'_>, snapshot: &Snapshot) -> Result<(), EngineError> {
         let manifest: Manifest = codec::decode("a Raft snapshot", &snapshot.data)?;
-        let complete = self.complete.take();
+        let (complete, as_of) = self.complete.take().unzip();
         assert!(self.hollow && complete == Some(manifest.version()), "a Raft snapshot is installed over its contents");
-        self.applied = manifest.applied;
+        self.applied = Applied { whole_at: as_of, ..manifest.applied };
         self.set_state(manifest.state);
         self.hollow = false;
         self.group.set_hollow(false);

@@ -72,6 +72,7 @@ impl Replica {
     pub fn start_serving(&mut self, cx: &mut Surroundings<'_>) {
         if let Some(leading) = self.leading.as_mut().filter(|l| !l.serving) {
             leading.serving = true;
+            self.respect_closed();
             cx.effects.published.push(self.state.descriptor.clone());
             self.ask_for_fence(cx);
         }

@@ -174,6 +174,7 @@ impl Replica {
             right: right.descriptor.clone(),
             frozen: frozen.clone(),
             receipt_floor: right.receipt_floor,
+            closed: right.closed,
         };
         Ok(Proposed::of_range(Trigger::Merge(Box::new(merge)), reply))
     }
@@ -186,11 +187,15 @@ impl Replica {
         merge: Merge,
         contents: Contents,
     ) {
-        let Merge { merged, right, frozen, receipt_floor } = merge;
+        let Merge { merged, right, frozen, receipt_floor, closed } = merge;
         assert_eq!(self.state.descriptor.end, right.start, "the halves of a merge touch");
         cx.knobs.probe.took(Path::Merged);
         // The epoch is ahead of what is settled: until that has caught up, nothing more is done to the range.
-        self.state.read_floor = self.state.read_floor.max(frozen.read_summary);
+        assert!(self.applied.is_whole(), "contents are given as they were before the range's bounds changed");
+        assert!(frozen.read_summary >= closed, "I14: what is closed counts as read");
+        // What either had closed binds all later leaders; what both had can be read (I14).
+        self.state.read_floor = self.state.read_floor.max(frozen.read_summary).max(self.state.closed);
+        self.state.closed = self.state.closed.min(closed);
         self.state.receipt_floor = self.state.receipt_floor.max(receipt_floor);
         self.applied.bytes += contents.bytes;
         if let Some(leading) = &mut self.leading {

@@ -12,6 +12,7 @@
 //! * [`weigh`]: how large a range is and what it is asked, and whether it wants to be split for that.
 //! * [`membership`]: replicas are added, promoted and removed.
 //! * [`quiet`]: an idle range neither ticks nor sends.
+//! * [`closing`], [`past`]: up to where nothing is written any more, and who may be read there.
 //! * [`snapshot`], [`incoming`]: a replica that the log cannot help is given the range's contents.
 //!
 //! **Timestamps are the lease.** A leader serves reads up to its *fence*: an HLC reading that it put on a heartbeat round
@@ -30,6 +31,8 @@ pub mod split;
 pub mod merge;
 pub mod weigh;
 pub mod membership;
+pub mod closing;
+pub mod past;
 pub mod snapshot;
 pub mod incoming;
 pub mod quiet;

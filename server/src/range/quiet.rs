@@ -83,8 +83,8 @@ impl Replica {
         if cx.now < self.stirred + cx.knobs.quiet_after || !self.has_nothing_to_do(cx) {
             return;
         }
-        // What it was asked last may make it want to be split.
-        if self.judge_before_rest(cx) {
+        // What it was asked last may make it want to be split; and can be read elsewhere once it is closed.
+        if self.judge_before_rest(cx) || self.close_before_rest(cx) {
             return;
         }
         cx.knobs.probe.took(Path::LeaderQuiet);

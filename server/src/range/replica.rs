@@ -12,6 +12,7 @@ use txn::latches::{LatchId, Latches};
 use txn::locks::LockTable;
 use txn::reads::ReadMarks;
 
+use super::closing::Closing;
 use super::handover::HandOver;
 use super::incoming::Incoming;
 use super::merge::{Contents, Subsume};
@@ -101,6 +102,8 @@ pub struct Counts {
     pub commits: u64,
     pub commands_applied: u64,
     pub elections_won: u64,
+    /// Reads in the past that a replica answered by itself.
+    pub past_reads: u64,
 }
 
 /// Why a request waits.
@@ -169,6 +172,7 @@ pub struct Leading {
     pub rounds: BTreeMap<u64, Timestamp>,
     /// Whether anything was asked since the last round.
     pub active: bool,
+    pub closing: Closing,
     next_id: u64,
 }
 
@@ -190,6 +194,7 @@ impl Leading {
             fence: Timestamp::ZERO,
             rounds: BTreeMap::new(),
             active: true,
+            closing: Closing::new(now),
             next_id: 0,
         }
     }
@@ -221,8 +226,8 @@ pub struct Replica {
     pub incoming: Option<Incoming>,
     /// Raft ticks for which it has been hollow with a log that goes on.
     pub(super) hollow_ticks: u32,
-    /// Which contents have come whole, for Raft to take.
-    pub(super) complete: Option<Version>,
+    /// Which contents have come whole, for Raft to take; and the last entry that they show anything of.
+    pub(super) complete: Option<(Version, u64)>,
     /// Committed entries from a merge on, which waits for the store to see to the other replica; and what that one brings in.
     pub(super) deferred: Vec<Entry>,
     pub(super) taken_in: Option<Contents>,
@@ -236,6 +241,8 @@ pub struct Replica {
     pub listing: Listing,
     /// When it last heard from another replica of its range.
     pub heard: Duration,
+    /// When it last called upon the leader of its quiet range to close something.
+    pub(super) called: Option<Duration>,
     /// When this replica, which was removed, last asked whether it may go.
     pub(super) asked_to_go: Option<Duration>,
     /// Where replicas are that the descriptor here does not know (yet), and that have written.
@@ -261,7 +268,8 @@ pub fn fresh_log() -> RecoveredGroup {
 }
 
 /// The applied state of every replica of a new range.
-pub const FRESH_APPLIED: Applied = Applied { index: INITIAL_POSITION, term: INITIAL_POSITION, bytes: 0 };
+pub const FRESH_APPLIED: Applied =
+    Applied { index: INITIAL_POSITION, term: INITIAL_POSITION, bytes: 0, whole_at: None };
 
 impl Replica {
     /// # Errors
@@ -335,6 +343,7 @@ impl Replica {
             stirred: Duration::ZERO,
             listing: Listing::default(),
             heard: Duration::ZERO,
+            called: None,
             asked_to_go: None,
             strangers: BTreeMap::new(),
         })

@@ -13,6 +13,7 @@ use txn::latches::LatchId;
 use txn::locks::{Acquired, Rank};
 use txn::participant::{self, Context, Evaluation};
 
+use super::closing::Closing;
 use super::command::{Command, Trigger};
 use super::replica::{Leading, Origin, Proposal, Replica, Surroundings, Waiting, Why};
 use crate::probe::{Path, Point};
@@ -51,6 +52,9 @@ impl Proposed {
 impl Replica {
     /// A request has arrived.
     pub fn serve(&mut self, cx: &mut Surroundings<'_>, origin: Origin, request: RangeRequest) {
+        if let Operation::ReadPast(read) = &request.operation {
+            return self.serve_past(cx, origin, &request, read);
+        }
         // A quiet follower wakes only where its leader is silent: whoever asks it may have tried that one.
         if self.group.is_leader() || !self.leader.is_some_and(|leader| cx.answering.contains(&leader)) {
             self.rouse(cx);
@@ -65,6 +69,7 @@ impl Replica {
         }
         let Some(leading) = self.leading.as_mut() else { return };
         leading.active = true;
+        leading.closing.asked = cx.now;
         if let Operation::Locks(locks) = &request.operation {
             if locks.keep && !cx.knobs.probe.fires(Point::LocksForgotten) {
                 leading.locks.keep(cx.now, locks.txn);
@@ -249,11 +254,12 @@ impl Replica {
         writes: Vec<Span>,
         timestamp: proto::Timestamp,
     ) {
-        let Some(leading) = self.leading.as_mut() else { return };
         let Proposed { batch, trigger, members, reply, ends, commits } = *proposed;
-        let number = leading.next_id();
         let reshapes = trigger.is_some();
-        let command = codec::encode(&Command { term: leading.term, proposal: number, batch, trigger });
+        let closed = if reshapes { None } else { self.close_along(cx, timestamp) };
+        let Some(leading) = self.leading.as_mut() else { return };
+        let number = leading.next_id();
+        let command = codec::encode(&Command { term: leading.term, proposal: number, batch, trigger, closed });
         let refused = cx.knobs.probe.fires(Point::ProposalRefused).then(|| "a fault point fires".to_string());
         let propose = || match members {
             Some(change) => self.group.propose_change(&change, command).err(),
@@ -267,6 +273,9 @@ impl Replica {
         self.dirty = true;
         if reshapes {
             leading.reshaping = Some(number);
+        }
+        if let Some(closed) = closed {
+            leading.closing = Closing { closed, at: cx.now, ..leading.closing };
         }
         leading.latches.acquire(id, writes.clone(), timestamp);
         let proposal = Proposal {

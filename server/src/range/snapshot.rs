@@ -8,7 +8,8 @@
 //! Pieces taken at different moments do not make up one moment. They need not. Entries are applied blindly: each sets keys to values,
 //! whatever was there. A key's copy shows it as of some entry at or after the manifest's; applying all entries after the manifest's
 //! to the copies, in order, ends with each key as the last of them left it, which is what the sender has. Until then some keys are ahead of others, and
-//! nobody sees it: only a leader reads, and it serves only once it has applied an entry of its own term, and so all that were committed before.
+//! nobody sees it. A leader serves only once it has applied an entry of its own term, and so all that were committed before; and a replica that is read
+//! in the past ([`super::past`]) serves only once it has applied the last entry that any piece shows.
 //! What this asks for: the sender's log reaches back to the manifest (it is kept while somebody asks), and the range's bounds stay
 //! (else the epoch differs, and the transfer begins anew).
 
@@ -95,6 +96,9 @@ pub struct Piece {
     /// Where the next piece begins; none after the last.
     #[n(4)]
     pub next: Option<Position>,
+    /// The entry as of which the rows are what they are.
+    #[n(5)]
+    pub as_of: u64,
 }
 
 /// Where a range's data lies in each space.
@@ -213,6 +217,8 @@ impl Replica {
         }
         let rows = codec::encode(&rows);
         let sum = crc32c::crc32c(&rows);
-        Ok(Piece { version, at, rows: rows.into(), sum, next })
+        // What was given to this replica itself may be of a later moment still.
+        let as_of = self.applied.whole_at.unwrap_or(0).max(self.applied.index);
+        Ok(Piece { version, at, rows: rows.into(), sum, next, as_of })
     }
 }

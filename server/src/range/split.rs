@@ -53,8 +53,10 @@ impl Replica {
             assert!(read_floor >= leading.reads.summary(), "I11: a split's summary covers what was read");
         }
         let settled = if self.state.is_settled() { left.epoch } else { self.state.settled };
-        let receipt_floor = self.state.receipt_floor;
-        let right = RangeState { receipt_floor, settled, pinned, ..RangeState::new(right, read_floor) };
+        assert!(self.applied.is_whole(), "contents are given as they were before the range's bounds changed");
+        assert!(read_floor >= self.state.closed, "I14: what is closed counts as read in both halves");
+        let (receipt_floor, closed) = (self.state.receipt_floor, self.state.closed);
+        let right = RangeState { receipt_floor, settled, pinned, closed, ..RangeState::new(right, read_floor) };
         self.state.settled = settled;
         cx.knobs.probe.took(Path::Split);
         // Nobody has counted; whoever has to know better does.

@@ -21,6 +21,16 @@ pub struct Applied {
     #[n(2)]
     #[cbor(default)]
     pub bytes: u64,
+    /// The replica was given contents that are of one moment only once this entry is applied; none of which it was not so.
+    #[n(10)]
+    pub whole_at: Option<u64>,
+}
+
+impl Applied {
+    /// Whether what the engine holds is of one moment.
+    pub fn is_whole(&self) -> bool {
+        self.whole_at.is_none_or(|index| index <= self.index)
+    }
 }
 
 /// What changes seldom.
@@ -45,13 +55,18 @@ pub struct RangeState {
     #[n(5)]
     #[cbor(default)]
     pub pinned: bool,
+    /// Nothing is written at or below this any more, but by settling intents that are there: see [`super::closing`].
+    #[n(10)]
+    #[cbor(default)]
+    pub closed: Timestamp,
 }
 
 impl RangeState {
     /// Of a range that nobody has served yet.
     pub fn new(descriptor: RangeDescriptor, read_floor: Timestamp) -> RangeState {
         let settled = descriptor.epoch;
-        RangeState { descriptor, read_floor, receipt_floor: Timestamp::ZERO, settled, frozen: None, pinned: false }
+        let (receipt_floor, closed) = (Timestamp::ZERO, Timestamp::ZERO);
+        RangeState { descriptor, read_floor, receipt_floor, settled, frozen: None, pinned: false, closed }
     }
 
     /// Whether those whom the descriptor counts as removed may be deleted.

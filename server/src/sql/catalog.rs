@@ -23,14 +23,20 @@
 //! meanwhile reads rows that disappear under it; and clocks of two nodes that run so differently that the
 //! margin is exceeded within a lease would let a write into a dropped table be acknowledged.
 //!
+//! Transactions that read in the past see the tables of that time: see [`known`].
+//!
 //! If the node that drops a table crashes before it has deleted the rows, or cannot reach them, the record under
 //! `03 04` is left, and [`Catalog::finish_drops`], which a node calls when it starts, goes on.
+
+mod known;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use proto::{Key, PlacementRules, Span, codec, keyspace};
+
+use known::KnownTables;
 
 use super::encoding::key as key_encoding;
 use super::error::{Error, Result, state};
@@ -55,6 +61,8 @@ pub struct Catalog {
     kv: Arc<dyn Kv>,
     limits: Limits,
     cache: Mutex<BTreeMap<String, Cached>>,
+    /// What is known of tables at times in the past.
+    known: KnownTables,
 }
 
 struct Cached {
@@ -85,7 +93,7 @@ fn read_descriptor(bytes: &[u8]) -> Result<Arc<Table>> {
 
 impl Catalog {
     pub fn new(kv: Arc<dyn Kv>, limits: Limits) -> Catalog {
-        Catalog { kv, limits, cache: Mutex::new(BTreeMap::new()) }
+        Catalog { kv, limits, cache: Mutex::new(BTreeMap::new()), known: KnownTables::default() }
     }
 
     /// A table by its name, from the cache while its lease lasts.
@@ -113,6 +121,9 @@ impl Catalog {
             let mut txn = self.kv.begin(BeginOptions { read_only: true, ..BeginOptions::default() }).await?;
             match read(&mut *txn, name).await {
                 Ok(found) => {
+                    if let Some(table) = &found {
+                        self.known.learn(table, txn.read_timestamp());
+                    }
                     txn.reveal().await?;
                     txn.rollback().await;
                     return Ok(found);

@@ -167,6 +167,7 @@ impl From<kv::Error> for Error {
             ),
             kv::Error::Limit(what) => Error::new(state::PROGRAM_LIMIT_EXCEEDED, what.clone()),
             kv::Error::ReadOnly => Error::new(state::READ_ONLY_TRANSACTION, "cannot write in a read-only transaction"),
+            kv::Error::Future { asked, .. } => future(*asked),
             kv::Error::Unavailable(why) => Error::new(state::CANNOT_CONNECT_NOW, why.clone())
                 .hint("Nothing of it has taken effect. Trying again later may help."),
             kv::Error::OutcomeUnknown { txn, detail } => {
@@ -182,6 +183,13 @@ impl From<kv::Error> for Error {
         error.cause = Some(cause);
         error
     }
+}
+
+/// A read at a time that has not come.
+fn future(asked: proto::Timestamp) -> Error {
+    let moment = i64::try_from(asked.micros()).map_or(proto::Datum::Null, proto::Datum::TimestampTz);
+    Error::new(state::INVALID_PARAMETER, format!("AS OF SYSTEM TIME: {moment} lies in the future"))
+        .hint("By this node's clock it has not come yet; SHOW CLOCK tells that.")
 }
 
 /// Whose the key is, since when, how this request differs, and what to do.

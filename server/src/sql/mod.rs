@@ -15,6 +15,7 @@
 //! * [`expr`] binds, folds and evaluates expressions, with PostgreSQL's types and arithmetic.
 //! * [`exec`] runs plans, batch by batch, within limits.
 //! * [`system`] lists the tables that the cluster tells of itself.
+//! * [`moment`] reads what `AS OF SYSTEM TIME` names.
 //! * [`catalog`] knows the tables, and [`encoding`] how their rows become keys and values.
 //! * [`variables`] holds a session's settings, [`limits`] every limit by name, [`error`] what clients are told.
 //!
@@ -32,6 +33,7 @@ pub mod plan_cache;
 pub mod expr;
 pub mod types;
 pub mod exec;
+pub mod moment;
 pub mod catalog;
 pub mod schema;
 pub mod system;

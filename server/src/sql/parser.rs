@@ -3,9 +3,10 @@
 //! `sqlparser` does the work, with its PostgreSQL dialect. Around it: limits that keep hostile text from exhausting the
 //! stack (the parser nests chains of operators to the left without bound, and even dropping such a tree
 //! recurses), splitting a string into statements, statements of our own that it does not know
-//! ([`extensions`]), and errors with PostgreSQL's words and positions.
+//! ([`extensions`]) and a clause ([`as_of`]), and errors with PostgreSQL's words and positions.
 
 pub mod extensions;
+pub mod as_of;
 
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub struct Statement(Arc<Parsed>);
 struct Parsed {
     text: String,
     ast: Ast,
+    /// What `AS OF SYSTEM TIME` says.
+    as_of: Option<ast::Expr>,
     locator: Arc<Locator>,
 }
 
@@ -48,6 +51,11 @@ impl Statement {
 
     pub fn ast(&self) -> &Ast {
         &self.0.ast
+    }
+
+    /// The time at which it is to be read, if it says so.
+    pub fn as_of(&self) -> Option<&ast::Expr> {
+        self.0.as_of.as_ref()
     }
 
     /// Where things stand in the query string that the statement came in.
@@ -114,9 +122,9 @@ pub fn parse(text: &str, limits: &Limits) -> Result<Vec<Statement>> {
         check_depth(part, limits, &locator)?;
         let start = locator.byte_of(first.span.start).unwrap_or(0);
         let end = locator.byte_of(last.span.end).unwrap_or(text.len()).max(start);
-        let ast = parse_one(part.to_vec(), &locator)?;
+        let (ast, as_of) = parse_one(part.to_vec(), &locator)?;
         let own_text = text.get(start..end).unwrap_or(text).to_string();
-        statements.push(Statement(Arc::new(Parsed { text: own_text, ast, locator: locator.clone() })));
+        statements.push(Statement(Arc::new(Parsed { text: own_text, ast, as_of, locator: locator.clone() })));
     }
     Ok(statements)
 }
@@ -174,7 +182,8 @@ fn check_depth(tokens: &[TokenWithSpan], limits: &Limits, locator: &Locator) -> 
     Ok(())
 }
 
-fn parse_one(tokens: Vec<TokenWithSpan>, locator: &Locator) -> Result<Ast> {
+fn parse_one(mut tokens: Vec<TokenWithSpan>, locator: &Locator) -> Result<(Ast, Option<ast::Expr>)> {
+    let as_of = as_of::take(&mut tokens).map_err(|e| syntax_error(e, locator))?;
     let mut parser = Parser::new(&DIALECT).with_tokens_with_locations(tokens);
     let parsed = match extensions::parse(&mut parser) {
         Ok(Some(extension)) => Ok(Ast::Extension(extension)),
@@ -183,7 +192,13 @@ fn parse_one(tokens: Vec<TokenWithSpan>, locator: &Locator) -> Result<Ast> {
     };
     let ast = parsed.map_err(|e| syntax_error(e, locator))?;
     let rest = parser.peek_token();
-    if rest.token == Token::EOF { Ok(ast) } else { Err(unexpected(&rest.token.to_string(), &rest, locator)) }
+    if rest.token != Token::EOF {
+        return Err(unexpected(&rest.token.to_string(), &rest, locator));
+    }
+    if as_of.is_some() && !as_of::fits(&ast) {
+        return Err(Error::unsupported("AS OF SYSTEM TIME with anything but SELECT, BEGIN and SET TRANSACTION"));
+    }
+    Ok((ast, as_of))
 }
 
 fn unexpected(token: &str, at: &TokenWithSpan, locator: &Locator) -> Error {
@@ -268,6 +283,7 @@ mod tests {
             "END", "INSERT", "INTO", "VALUES", "UPDATE", "SET", "=", "DELETE", "CREATE", "TABLE", "INT", "PRIMARY",
             "KEY", "::", "$1", ".", "BETWEEN", "LIKE", "IS", "NULL", "ORDER", "BY", "LIMIT", "SPLIT", "AT", "ALTER",
             "SHOW", "RANGES", "[", "]", "BEGIN", ";", "\"q\"", "EXPLAIN", "DEFAULT", "<", ">", "GROUP", "HAVING",
+            "AS", "OF", "SYSTEM", "TIME", "AS OF SYSTEM TIME", "'-5s'",
         ]), 0..20)) {
             let _ = parse(&words.join(" "), &Limits::default());
         }

@@ -125,9 +125,14 @@ impl MemoryKv {
 impl Kv for MemoryKv {
     async fn begin(&self, options: BeginOptions) -> Result<Box<dyn Transaction>, Error> {
         let mut shared = self.shared();
-        let read = shared.now();
+        let now = shared.now();
+        if let Some(asked) = options.at.filter(|asked| *asked > now) {
+            return Err(Error::Future { asked, now });
+        }
         let id = TxnId(shared.draw());
-        let priority = options.priority.unwrap_or(read);
+        let priority = options.priority.unwrap_or(now);
+        let read = options.at.unwrap_or(now);
+        let options = BeginOptions { read_only: options.read_only || options.at.is_some(), ..options };
         Ok(Box::new(MemoryTransaction {
             kv: self.clone(),
             id,
@@ -213,6 +218,10 @@ impl Kv for MemoryKv {
             latest: now,
             hlc: now,
         }
+    }
+
+    fn follower_lag(&self) -> Duration {
+        Duration::from_secs(4)
     }
 
     fn monotonic(&self) -> Duration {
@@ -335,6 +344,9 @@ impl Transaction for MemoryTransaction {
         let mut shared = kv.shared();
         shared.operations.push(if lock == Lock::Exclusive { "lock" } else { "get" });
         if lock == Lock::Exclusive {
+            if self.options.at.is_some() {
+                return Err(Error::ReadOnly);
+            }
             self.validate_reads(&shared)?;
             if self.options.isolation == Isolation::Serializable || self.reads.is_empty() {
                 self.read = shared.now();

@@ -308,7 +308,7 @@ impl Store {
         };
         let state = RangeState::new(descriptor, Timestamp::ZERO);
         let log = self.orphans.remove(&message.range).unwrap_or_default();
-        let applied = Applied { index: log.truncated.index, term: log.truncated.term, bytes: 0 };
+        let applied = Applied { index: log.truncated.index, term: log.truncated.term, ..Applied::default() };
         self.config.knobs.probe.took(Path::CreatedEmpty);
         self.add_replica(Bootstrap { state, applied, log }, true).is_ok()
     }
@@ -359,6 +359,7 @@ impl Store {
         self.stats.counts.commits += counts.commits;
         self.stats.counts.commands_applied += counts.commands_applied;
         self.stats.counts.elections_won += counts.elections_won;
+        self.stats.counts.past_reads += counts.past_reads;
         for (origin, response) in responses {
             out.push(Effect::Send { to: origin.node, body: Body::Response { id: origin.id, response } });
         }
@@ -430,6 +431,7 @@ impl Store {
                     replica.tick_members(cx);
                     replica.tick_frozen(cx);
                     replica.tick_handover(cx);
+                    replica.tick_closing(cx);
                     replica.tick_stray(cx);
                     replica.ask_for_contents();
                 }

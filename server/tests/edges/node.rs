@@ -122,6 +122,10 @@ impl Kv for RealTime {
         self.memory.clock()
     }
 
+    fn follower_lag(&self) -> Duration {
+        self.memory.follower_lag()
+    }
+
     fn monotonic(&self) -> Duration {
         self.started.elapsed()
     }

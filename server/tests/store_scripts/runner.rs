@@ -5,7 +5,7 @@ use std::error::Error;
 
 use goldenscript::{Argument, Command, Context, Runner};
 use proto::range::{RangeOperation, ReplicaChange, Split};
-use proto::request::{CommitOne, Operation, RangeRequest, Read, Target};
+use proto::request::{CommitOne, Operation, Prepare, RangeRequest, Read, Target};
 use proto::transaction::{TxnMeta, Write};
 use proto::{Epoch, Key, NodeId, NodeState, RangeDescriptor, RangeId, Timestamp, TxnId};
 use server::store::Event;
@@ -147,6 +147,23 @@ impl StoreRunner {
                 let target = Target::Keys(keys);
                 (first, Operation::Read(Read { txn: TxnId::default(), timestamp, target, priority: timestamp }))
             }
+            "past" => {
+                let timestamp =
+                    args.number("ts")?.map(|ms| Timestamp::from_micros(ms * 1000)).ok_or("ts= is missing")?;
+                let keys: Vec<Key> = args.words.iter().map(|k| Key::from(*k)).collect();
+                let first = keys.first().ok_or("nothing to read")?.clone();
+                let target = Target::Keys(keys);
+                (first, Operation::ReadPast(Read { txn: TxnId::default(), timestamp, target, priority: timestamp }))
+            }
+            "intent" => {
+                let at = args.number("ts")?.map_or(now, |ms| Timestamp::from_micros(ms * 1000));
+                let writes: Vec<Write> =
+                    args.named.iter().map(|(k, v)| Write::new(Key::from(*k), Some(v.as_bytes().to_vec()))).collect();
+                let anchor = writes.first().ok_or("nothing to write")?.key.clone();
+                let id = TxnId(u128::from(number));
+                let txn = TxnMeta { id, attempt: 1, anchor: anchor.clone(), priority: at, start: at };
+                (anchor, Operation::Prepare(Prepare { txn, timestamp: at, writes, record: None }))
+            }
             "split" => {
                 let key = Key::from(args.word()?);
                 let right = RangeId(args.number("id")?.ok_or("id= is missing")?);
@@ -244,9 +261,8 @@ impl Runner for StoreRunner {
         let mut args = Args::of(command);
         match command.name.as_str() {
             "tick" => self.tick(args)?,
-            "write" | "read" | "split" | "members" | "transfer" | "freeze" | "ready" | "merge" | "advance" | "thaw" => {
-                self.ask(&command.name, args)?
-            }
+            "write" | "read" | "past" | "intent" | "split" | "members" | "transfer" | "freeze" | "ready" | "merge"
+            | "advance" | "thaw" => self.ask(&command.name, args)?,
             "add" => self.world.add(node(args.word()?)?),
             "cut" | "join" => self.world.cut(node(args.word()?)?, command.name == "cut"),
             "hold" => self.world.hold(node(args.word()?)?, true),

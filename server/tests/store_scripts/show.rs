@@ -63,9 +63,12 @@ pub fn group(record: &GroupRecord, with_vote: bool) -> Option<String> {
             match codec::decode::<Command>("a command", &entry.data) {
                 Err(_) => "empty".into(),
                 Ok(Command { trigger: Some(trigger), .. }) => kind(&trigger).into(),
+                Ok(command) if command.batch.is_empty() && command.closed.is_some() => "nothing".into(),
                 Ok(command) => format!("{} writes", command.batch.writes.len()),
             }
         };
+        let closed = codec::decode::<Command>("a command", &entry.data).ok().and_then(|command| command.closed);
+        let what = closed.map_or(what.clone(), |closed| format!("{what}; closes {}", timestamp(closed)));
         parts.push(format!("entry {} ({what})", entry.index));
     }
     (!parts.is_empty()).then(|| format!("{}: {}", record.range, parts.join(", ")))
@@ -107,6 +110,10 @@ pub fn response(response: &Response) -> String {
             format!("wrong range; here is {}", if here.is_empty() { "none" } else { &here })
         }
         Response::Refused(Refusal::Unknown) => "unknown: it may yet take effect".into(),
+        Response::Refused(Refusal::Intents(intents)) => {
+            let shown = intents.iter().map(|i| format!("{}@{} of {}", i.key, timestamp(i.timestamp), i.txn.id));
+            format!("intents in the way: {}", shown.collect::<Vec<_>>().join(" and "))
+        }
         Response::Refused(Refusal::Busy(why)) => format!("busy: {why}"),
         Response::Refused(other) => format!("{other:?}"),
     }
@@ -136,6 +143,9 @@ pub fn replica(replica: &Replica) -> String {
                 None => write!(out, ", knows no leader"),
             };
         }
+    }
+    if replica.state.closed > Timestamp::ZERO {
+        let _ = write!(out, ", closed up to {}", timestamp(replica.state.closed));
     }
     if replica.is_quiet() {
         out.push_str(", quiet");

@@ -65,6 +65,11 @@ impl Parameters {
         self.types[index] = data_type.base();
     }
 
+    /// Whether no parameter was mentioned.
+    pub fn is_empty(&self) -> bool {
+        self.types.is_empty()
+    }
+
     /// The final types.
     ///
     /// # Errors

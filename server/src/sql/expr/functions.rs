@@ -46,6 +46,7 @@ pub enum Function {
     ConcatBytes,
     Now,
     ClockTimestamp,
+    FollowerReadTimestamp,
     CurrentDate,
     Extract,
     DateTrunc,
@@ -178,6 +179,7 @@ pub static SIGNATURES: &[Signature] = &[
     sig("transaction_timestamp", &[], MOMENT, Function::Now),
     sig("statement_timestamp", &[], MOMENT, Function::Now),
     sig("clock_timestamp", &[], MOMENT, Function::ClockTimestamp),
+    sig("follower_read_timestamp", &[], MOMENT, Function::FollowerReadTimestamp),
     sig("current_date", &[], DATE, Function::CurrentDate),
     sig("extract", &[TEXT, MOMENT], NUMERIC, Function::Extract),
     sig("extract", &[TEXT, DATE], NUMERIC, Function::Extract),
@@ -213,6 +215,7 @@ impl Function {
         match self {
             Function::Random | Function::GenRandomUuid | Function::ClockTimestamp => Volatility::Volatile,
             Function::Now
+            | Function::FollowerReadTimestamp
             | Function::CurrentDate
             | Function::Version
             | Function::CurrentDatabase

@@ -44,6 +44,7 @@ pub fn call(function: Function, args: Vec<Datum>, cx: &EvalContext<'_>) -> Resul
         }
         (
             Function::ClockTimestamp
+            | Function::FollowerReadTimestamp
             | Function::Random
             | Function::GenRandomUuid
             | Function::Version
@@ -209,6 +210,10 @@ fn about_the_session(function: Function, args: &[Datum], cx: &EvalContext<'_>) -
         (Function::ClockTimestamp, _) => {
             let micros = kv()?.clock().latest.micros();
             Datum::TimestampTz(i64::try_from(micros).map_err(|_| arithmetic::out_of_range(DataType::TimestampTz))?)
+        }
+        (Function::FollowerReadTimestamp, _) => {
+            let lag = i64::try_from(kv()?.follower_lag().as_micros()).unwrap_or(i64::MAX);
+            Datum::TimestampTz(cx.now.saturating_sub(lag))
         }
         // 53 bits fill the mantissa of a float below 1.
         (Function::Random, _) => Datum::Float8((kv()?.random() >> 75) as f64 / 2f64.powi(53)),

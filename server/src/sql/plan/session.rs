@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proto::transaction::TxnAddress;
-use proto::{DataType, TxnId};
+use proto::{DataType, Timestamp, TxnId};
 use sqlparser::ast::{self, Statement as Sql};
 
 use super::super::error::{Error, Result, state};
@@ -20,6 +20,8 @@ use crate::kv::Isolation;
 pub struct TransactionModes {
     pub isolation: Option<Isolation>,
     pub read_only: Option<bool>,
+    /// The time in the past at which everything is read.
+    pub at: Option<Timestamp>,
 }
 
 /// Something that `SHOW` shows.

@@ -22,6 +22,7 @@
 
 mod block;
 mod keyed;
+mod past;
 mod answer;
 mod settings;
 mod rows;
@@ -286,6 +287,11 @@ impl Session {
 
     /// A plan from the cache if the catalog has not changed, or a new one.
     async fn plan(&mut self, statement: &Statement, hints: &[Option<DataType>]) -> Result<Arc<Planned>> {
+        if matches!(self.state, State::Idle)
+            && let Some(at) = self.time_of(statement)?
+        {
+            return self.plan_at(statement, hints, at).await;
+        }
         if let Some(planned) = self.sql.plans.planned(statement.text(), hints)
             && self.is_current(&planned).await?
         {
@@ -320,7 +326,11 @@ impl Session {
         if let Some(own) = self.own_tables().and_then(|own| own.get(name)) {
             return Ok(own.clone());
         }
-        self.sql.catalog.lookup(name).await
+        let sql = self.sql.clone();
+        match &mut self.state {
+            State::Open(active) if active.options.at.is_some() => sql.catalog.lookup_at(&mut *active.txn, name).await,
+            _ => sql.catalog.lookup(name).await,
+        }
     }
 
     /// Whether the tables of a plan are still what they were.

@@ -11,9 +11,11 @@ use proto::Datum;
 use super::super::error::{Error, Result, state};
 use super::super::exec::{self, Context, Row, ddl, show, write};
 use super::super::expr::EvalContext;
+use super::super::parser::Statement;
 use super::super::plan::{Node, Plan, Planned, Show, TransactionModes};
 use super::super::variables::{IDEMPOTENCY_KEY, isolation_name};
 use super::keyed::Request;
+use super::past;
 use super::rows::{Outcome, Stream};
 use super::transaction::{Active, Attempts, Extent, explain_conflict};
 use super::{Completion, Prepared, Rows, Session, State};
@@ -89,6 +91,7 @@ impl Session {
                 "current transaction is aborted, commands ignored until end of transaction block",
             ));
         }
+        self.enter_past(&prepared.statement, &prepared.planned.plan, extent).await?;
         let planned = self.current_plan(prepared).await?;
         let params = Session::bind_parameters(&planned, params)?;
         if let Plan::Show(show) = &planned.plan
@@ -119,7 +122,7 @@ impl Session {
                 ddl::split(&*kv, table, rows, &eval).await?;
                 Ok(Outcome::done(planned.plan.tag()))
             }
-            _ => self.run_control(&planned.plan).await,
+            _ => self.run_control(&planned.plan, &prepared.statement).await,
         }
     }
 
@@ -136,17 +139,17 @@ impl Session {
         Ok(planned)
     }
 
-    async fn run_control(&mut self, plan: &Plan) -> Result<Outcome> {
+    async fn run_control(&mut self, plan: &Plan, statement: &Statement) -> Result<Outcome> {
         let tag = plan.tag();
         match plan {
             Plan::Explain(lines) => {
                 let rows: Vec<Row> = lines.iter().map(|line| vec![Datum::Text(line.clone())]).collect();
                 return Ok(Outcome::rows(rows, Completion { tag: tag.to_string(), ..Completion::default() }));
             }
-            Plan::Begin(modes) => return self.begin_explicit(*modes).await,
+            Plan::Begin(modes) => return self.begin_explicit(self.modes_at(*modes, statement)?).await,
             Plan::Commit => return self.commit_explicit().await,
             Plan::Rollback => return Ok(self.rollback_explicit().await),
-            Plan::SetTransaction(modes) => self.set_transaction(*modes).await?,
+            Plan::SetTransaction(modes) => self.set_transaction(self.modes_at(*modes, statement)?).await?,
             Plan::SetSessionTransaction(modes) => {
                 if let Some(isolation) = modes.isolation {
                     self.info.variables.set("default_transaction_isolation", isolation_name(isolation))?;
@@ -170,11 +173,12 @@ impl Session {
         Ok(Outcome::done(tag))
     }
 
-    fn default_options(&self) -> BeginOptions {
+    pub(super) fn default_options(&self) -> BeginOptions {
         BeginOptions {
             isolation: self.info.variables.default_isolation(),
             read_only: self.info.variables.default_read_only(),
             priority: None,
+            at: None,
         }
     }
 
@@ -184,12 +188,11 @@ impl Session {
             State::Open(active) if active.is_explicit() => {
                 outcome.completion.notices.push("there is already a transaction in progress".to_string());
             }
+            State::Open(active) if modes.at != active.options.at => return Err(past::mixed(active.options.at)),
             // The statements of the block before it become a part of the transaction.
             State::Open(active) => active.extent = Extent::Explicit,
             State::Idle | State::Failed => {
-                let mut options = self.default_options();
-                options.isolation = modes.isolation.unwrap_or(options.isolation);
-                options.read_only = modes.read_only.unwrap_or(options.read_only);
+                let options = modes.apply(self.default_options());
                 let active = Active::begin(&*self.sql.kv, Extent::Explicit, options).await?;
                 self.state = State::Open(Box::new(active));
             }
@@ -211,9 +214,7 @@ impl Session {
             let message = "SET TRANSACTION must be called before any query";
             return Err(Error::new(state::ACTIVE_TRANSACTION, message));
         }
-        let mut options = active.options.clone();
-        options.isolation = modes.isolation.unwrap_or(options.isolation);
-        options.read_only = modes.read_only.unwrap_or(options.read_only);
+        let options = modes.apply(active.options.clone());
         active.txn.rollback().await;
         **active = Active::begin(&*self.sql.kv, active.extent, options).await?;
         Ok(())
