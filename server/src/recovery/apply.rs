@@ -23,6 +23,7 @@ use crate::config::Knobs;
 use crate::env::Clock;
 use crate::raft::record::{HardState, LogPosition};
 use crate::raft::{GroupRecord, LogFrame, RecoveredGroup, RecoveredLog};
+use crate::range::merge::{Contents, Subsume};
 use crate::range::replica::{Bootstrap, Effects, FRESH_APPLIED, Replica, Surroundings};
 use crate::range::snapshot;
 use crate::range::state::{self, Applied, RangeState, Tombstone};
@@ -125,7 +126,7 @@ impl<'a> Share<'a> {
         self.targets.values().filter_map(source).collect()
     }
 
-    /// Applies all of a replica's log, as if it were committed.
+    /// Applies all of a replica's log, as if it were committed; up to a merge, if what that takes in is not here.
     fn apply_log(
         &self,
         range: RangeId,
@@ -133,40 +134,10 @@ impl<'a> Share<'a> {
         log: &RecoveredLog,
         clock: &dyn Clock,
     ) -> Result<(), String> {
-        /// Entries whose writes make up one batch.
-        const AT_ONCE: usize = 256;
-        let states = state::load_all(engine).map_err(|e| e.to_string())?;
-        let Some((state, applied)) = states.into_iter().find(|(state, _)| state.descriptor.id == range) else {
-            return Err(format!("{range} is not here: was something changed in the store?"));
-        };
-        let mut log = log.groups.get(&range).cloned().unwrap_or_default();
-        log.catch_up_with(LogPosition { index: applied.index, term: applied.term });
-        log.hard_state.commit = log.entries.last().map_or(log.truncated.index, |entry| entry.index);
-        let knobs = Knobs::default();
-        let bootstrap = Bootstrap { state, applied, log };
-        let mut replica = Replica::new(self.node, bootstrap, &knobs, 0, &crate::raft::logger())?;
-        let (first, last) = (applied.index + 1, replica.group.last_index());
-        let (mut effects, mut receiving) = (Effects::default(), Duration::ZERO);
-        let mut cx = Surroundings {
-            now: Duration::ZERO,
-            clock,
-            knobs: &knobs,
-            disk_stalls: false,
-            answering: &BTreeSet::new(),
-            engine,
-            receiving: &mut receiving,
-            effects: &mut effects,
-        };
-        let indexes: Vec<u64> = (first..=last).collect();
-        for some in indexes.chunks(AT_ONCE) {
-            let entries: Option<Vec<_>> = some.iter().map(|index| replica.group.entry(*index)).collect();
-            let entries = entries.ok_or_else(|| format!("{range} lacks an entry of its log"))?;
-            replica.apply(&mut cx, &entries);
-            if let Some(why) = &replica.stopped {
-                return Err(format!("the log of {range} cannot be applied: {why}"));
-            }
-        }
-        Ok(())
+        let mut applying = Applying { node: self.node, engine, log, clock, knobs: Knobs::default() };
+        let mut replica = applying.open(range)?;
+        let last = replica.group.last_index();
+        applying.up_to(&mut replica, last)
     }
 
     /// All changes at once: ranges that are rebuilt here, and replicas that go.
@@ -225,11 +196,14 @@ impl<'a> Share<'a> {
         let source = target.plan.source.map(|source| RangeId(source.range));
         let found = states.iter().find(|(state, _)| Some(state.descriptor.id) == source);
         let floor = Timestamp(self.plan.read_floor);
-        let state = RangeState {
-            descriptor: target.descriptor.clone(),
-            read_floor: found.map_or(floor, |(state, _)| state.read_floor.max(floor)),
-            receipt_floor: found.map_or(floor, |(state, _)| state.receipt_floor),
-            settled: target.descriptor.epoch,
+        // Whoever was to take it in, if anybody, has lost its majority as well: it serves again.
+        let state = match found {
+            Some((state, _)) => RangeState {
+                receipt_floor: state.receipt_floor,
+                pinned: state.pinned && state.descriptor.start == target.descriptor.start,
+                ..RangeState::new(target.descriptor.clone(), state.read_floor.max(floor))
+            },
+            None => RangeState { receipt_floor: floor, ..RangeState::new(target.descriptor.clone(), floor) },
         };
         let applied = match (found, target.plan.action) {
             (Some((_, applied)), Action::Rebuild) => *applied,
@@ -262,6 +236,85 @@ impl<'a> Share<'a> {
             });
         }
         Ok(frame)
+    }
+}
+
+/// Replicas of a store that stands still apply their logs.
+struct Applying<'a> {
+    node: NodeId,
+    engine: &'a mut dyn Engine,
+    log: &'a RecoveredLog,
+    clock: &'a dyn Clock,
+    knobs: Knobs,
+}
+
+impl Applying<'_> {
+    /// A replica all of whose log counts as committed.
+    fn open(&self, range: RangeId) -> Result<Replica, String> {
+        let states = state::load_all(self.engine).map_err(|e| e.to_string())?;
+        let Some((state, applied)) = states.into_iter().find(|(state, _)| state.descriptor.id == range) else {
+            return Err(format!("{range} is not here: was something changed in the store?"));
+        };
+        let mut log = self.log.groups.get(&range).cloned().unwrap_or_default();
+        log.catch_up_with(LogPosition { index: applied.index, term: applied.term });
+        log.hard_state.commit = log.entries.last().map_or(log.truncated.index, |entry| entry.index);
+        Replica::new(self.node, Bootstrap { state, applied, log }, &self.knobs, 0, &crate::raft::logger())
+    }
+
+    /// Lets a replica do something; returns the merges that it has come to.
+    fn step(
+        &mut self,
+        replica: &mut Replica,
+        step: impl FnOnce(&mut Replica, &mut Surroundings<'_>),
+    ) -> Result<Vec<Subsume>, String> {
+        let (mut effects, mut receiving) = (Effects::default(), Duration::ZERO);
+        let mut cx = Surroundings {
+            now: Duration::ZERO,
+            clock: self.clock,
+            knobs: &self.knobs,
+            disk_stalls: false,
+            answering: &BTreeSet::new(),
+            engine: &mut *self.engine,
+            receiving: &mut receiving,
+            effects: &mut effects,
+            neighbour: None,
+        };
+        step(replica, &mut cx);
+        match &replica.stopped {
+            Some(why) => Err(format!("the log of {} cannot be applied: {why}", replica.descriptor().id)),
+            None => Ok(effects.subsumes),
+        }
+    }
+
+    fn up_to(&mut self, replica: &mut Replica, last: u64) -> Result<(), String> {
+        /// Entries whose writes make up one batch.
+        const AT_ONCE: u64 = 256;
+        let mut first = replica.applied.index + 1;
+        while first <= last {
+            let next = last.min(first + AT_ONCE - 1);
+            let entries: Option<Vec<_>> = (first..=next).map(|index| replica.group.entry(index)).collect();
+            let entries = entries.ok_or_else(|| format!("{} lacks an entry of its log", replica.descriptor().id))?;
+            let mut merges = self.step(replica, |replica, cx| replica.apply(cx, &entries))?;
+            while let Some(merge) = merges.pop() {
+                let Some(contents) = self.taken_in(&merge)? else { return Ok(()) };
+                merges = self.step(replica, |replica, cx| replica.go_on(cx, Some(contents)))?;
+            }
+            first = next + 1;
+        }
+        Ok(())
+    }
+
+    /// What a merge takes in, once that has applied its log up to where it was frozen.
+    fn taken_in(&mut self, merge: &Subsume) -> Result<Option<Contents>, String> {
+        let states = state::load_all(self.engine).map_err(|e| e.to_string())?;
+        if !states.iter().any(|(state, _)| state.descriptor.id == merge.right) {
+            return Ok(None);
+        }
+        let mut right = self.open(merge.right)?;
+        if right.group.holds(merge.index, merge.term) {
+            self.up_to(&mut right, merge.index)?;
+        }
+        Ok(right.frozen_contents(merge.index))
     }
 }
 
@@ -325,13 +378,12 @@ mod tests {
         let mut engine = MemoryEngine::default();
         let descriptor = range(1, Key::MIN, Key::max(), 1);
         let mut batch = written("old");
-        let (floor, settled) = (Timestamp(1), descriptor.epoch);
-        state::put_state(&mut batch, &RangeState { descriptor, read_floor: floor, receipt_floor: floor, settled });
+        state::put_state(&mut batch, &RangeState::new(descriptor, Timestamp(1)));
         state::put_applied(&mut batch, RangeId(1), FRESH_APPLIED);
         engine.write(batch).unwrap();
         engine.flush();
         let (left, right) = (range(1, Key::MIN, Key::from("m"), 2), range(9, Key::from("m"), Key::max(), 2));
-        let split = Trigger::Split { left, right, read_floor: Timestamp(8) };
+        let split = Trigger::Split { left, right, read_floor: Timestamp(8), pinned: false };
         let group = RecoveredGroup {
             truncated: LogPosition { index: 5, term: 5 },
             hard_state: HardState { term: 7, vote: 2, commit: 5 },

@@ -13,6 +13,7 @@ use txn::keys;
 use super::tail;
 use crate::raft::record::LogPosition;
 use crate::raft::{RecoveredGroup, RecoveredLog};
+use crate::range::command::Merge;
 use crate::range::state::{self, Applied, RangeState, Tombstone};
 
 /// Whose store it is.
@@ -82,11 +83,20 @@ pub struct Found {
     /// The highest term that it has heard of.
     #[n(8)]
     pub term: u64,
+    #[n(9)]
+    pub takes: Vec<RangeId>,
+    #[n(10)]
+    pub cut: Option<LogPosition>,
 }
 
 impl Found {
     pub fn range(&self) -> RangeId {
         self.state.descriptor.id
+    }
+
+    /// The last entry that it can apply.
+    pub fn reach(&self) -> LogPosition {
+        self.cut.unwrap_or(self.last)
     }
 
     pub fn span(&self) -> Span {
@@ -125,7 +135,9 @@ pub fn examine(store: Store, engine: &dyn Engine, log: &RecoveredLog) -> Result<
         ranges: Vec::new(),
     };
     let mut logs = log.groups.clone();
-    for (state, applied) in state::load_all(engine)? {
+    let states = state::load_all(engine)?;
+    let is_here = |merge: &Merge| is_frozen(merge, &states, log);
+    for (state, applied) in states.iter().cloned() {
         let mut log = logs.remove(&state.descriptor.id).unwrap_or_default();
         log.catch_up_with(LogPosition { index: applied.index, term: applied.term });
         let replica = state.descriptor.replica_on(findings.store.node).map_or(ReplicaId(log.replica), |me| me.id);
@@ -134,7 +146,7 @@ pub fn examine(store: Store, engine: &dyn Engine, log: &RecoveredLog) -> Result<
             continue;
         }
         findings.read_rows(engine, &state, applied, &log)?;
-        findings.replicas.push(found(replica, &state, applied, &log)?);
+        findings.replicas.push(found(replica, &state, applied, &log, is_here)?);
     }
     for (range, log) in logs {
         let buried = findings.tombstones.iter().find(|tombstone| tombstone.descriptor.id == range);
@@ -145,8 +157,14 @@ pub fn examine(store: Store, engine: &dyn Engine, log: &RecoveredLog) -> Result<
     Ok(findings)
 }
 
-fn found(replica: ReplicaId, state: &RangeState, applied: Applied, log: &RecoveredGroup) -> Result<Found, EngineError> {
-    let tail = tail::follow(state, applied, log)?;
+fn found(
+    replica: ReplicaId,
+    state: &RangeState,
+    applied: Applied,
+    log: &RecoveredGroup,
+    is_here: impl Fn(&Merge) -> bool,
+) -> Result<Found, EngineError> {
+    let tail = tail::follow(state, applied, log, is_here)?;
     Ok(Found {
         replica,
         state: tail.state,
@@ -157,7 +175,18 @@ fn found(replica: ReplicaId, state: &RangeState, applied: Applied, log: &Recover
         committed: log.hard_state.commit.max(applied.index),
         last: last_of(log),
         term: log.hard_state.term.max(applied.term),
+        takes: tail.takes,
+        cut: tail.cut,
     })
+}
+
+/// Whether the range that a merge takes in is here, and has applied the freeze or has it in its log.
+fn is_frozen(merge: &Merge, states: &[(RangeState, Applied)], log: &RecoveredLog) -> bool {
+    let (index, term) = (merge.frozen.index, merge.frozen.term);
+    let Some((state, _)) = states.iter().find(|(state, _)| state.descriptor.id == merge.right.id) else { return false };
+    let holds = |group: &RecoveredGroup| group.entries.iter().any(|entry| (entry.index, entry.term) == (index, term));
+    let applied = state.frozen.as_ref().is_some_and(|frozen| frozen.index == index);
+    applied || log.groups.get(&merge.right.id).is_some_and(holds)
 }
 
 fn tombstones(engine: &dyn Engine) -> Result<Vec<Tombstone>, EngineError> {

@@ -46,7 +46,7 @@ pub fn moment(timestamp: Timestamp) -> String {
 
 /// Up to where a copy goes.
 fn reaches(copy: &Copy) -> String {
-    let last = copy.found.last;
+    let last = copy.found.reach();
     let when = match copy.found.newest {
         Timestamp::ZERO => "nothing in its log tells from when".to_string(),
         newest => format!("its newest write is from {}", moment(newest)),
@@ -62,7 +62,7 @@ pub fn of_rebuilding(scene: &Scene<'_>, copy: &Copy) -> String {
     } else {
         text += "Nothing that was acknowledged is missing: without it the others were no majority.";
     }
-    let unsure = copy.found.last.index.saturating_sub(copy.found.committed);
+    let unsure = copy.found.reach().index.saturating_sub(copy.found.committed);
     if unsure > 0 {
         text += &format!(
             " The last {unsure} of its entries were not known to be committed; they take effect now, so that what may have been \

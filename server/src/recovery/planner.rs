@@ -38,7 +38,8 @@ pub fn plan(findings: &[Findings], request: &Request) -> Result<Plan, Vec<String
     let scene = Scene::new(findings);
     let tables = loss::tables(findings);
     let mut planner = Planner::new(&scene, &tables);
-    let (kept, lost): (Vec<RangeId>, Vec<RangeId>) = scene.ranges().partition(|range| scene.elects(*range));
+    let (mut kept, mut lost): (Vec<RangeId>, Vec<RangeId>) = scene.ranges().partition(|range| scene.elects(*range));
+    planner.leave_merging(&mut kept, &mut lost)?;
     planner.check_births(&kept, &lost)?;
     planner.divide(&kept, &lost, request.accept_lost_keys)?;
     let mut ranges = planner.ranges;
@@ -109,6 +110,31 @@ impl<'a> Planner<'a> {
         };
         let complaints: Vec<String> = lost.iter().filter_map(waits).collect();
         if complaints.is_empty() { Ok(()) } else { Err(complaints) }
+    }
+
+    /// What a range that goes on by itself is about to take in is left alone: it goes as soon as that range runs.
+    fn leave_merging(&mut self, kept: &mut Vec<RangeId>, lost: &mut Vec<RangeId>) -> Result<(), Vec<String>> {
+        let takes = |ranges: &[RangeId]| {
+            let best = ranges.iter().filter_map(|range| self.scene.copies_of(*range).first());
+            best.flat_map(|copy| copy.found.takes.iter().map(|taken| (*taken, copy.found.range())))
+                .collect::<BTreeMap<_, _>>()
+        };
+        let (going, gone) = (takes(kept), takes(lost));
+        if let Some((range, by)) = gone.iter().find(|(range, _)| kept.contains(range)) {
+            return Err(vec![format!(
+                "{by} has lost its majority in the middle of taking in {range}, which can go on: this should not be. Keep the stores as they are"
+            )]);
+        }
+        for (range, by) in going {
+            kept.retain(|kept| *kept != range);
+            lost.retain(|lost| *lost != range);
+            if let Some(copy) = self.scene.copies_of(range).first() {
+                let why = format!("{by}, which goes on by itself, takes it in");
+                let plan = self.range(range, Action::Keep, &copy.found.span(), why);
+                self.ranges.push(plan);
+            }
+        }
+        Ok(())
     }
 
     /// Gives each key to one copy.
@@ -289,8 +315,8 @@ fn source(copy: &Copy) -> Source {
         node: copy.node.0,
         range: copy.found.range().0,
         replica: copy.found.replica.0,
-        last_term: copy.found.last.term,
-        last_index: copy.found.last.index,
+        last_term: copy.found.reach().term,
+        last_index: copy.found.reach().index,
         born_of: copy.born_of.map(|range| range.0),
     }
 }
@@ -339,8 +365,7 @@ mod tests {
     }
 
     fn state(descriptor: &RangeDescriptor) -> RangeState {
-        let (floor, settled) = (Timestamp(1), descriptor.epoch);
-        RangeState { descriptor: descriptor.clone(), read_floor: floor, receipt_floor: floor, settled }
+        RangeState::new(descriptor.clone(), Timestamp(1))
     }
 
     fn found(node: u64, descriptor: &RangeDescriptor, term: u64, index: u64) -> Found {
@@ -355,6 +380,8 @@ mod tests {
             committed: index,
             last,
             term,
+            takes: Vec::new(),
+            cut: None,
         }
     }
 
@@ -504,6 +531,17 @@ mod tests {
         let mut findings = findings;
         findings[1] = holds(2, vec![found(2, &right, 6, 6)]);
         assert_eq!(shown(&plan(&findings, &ask(&[3, 4])).unwrap())[1], "Rebuild r9 [m, z) on n2 of r9 on n2");
+    }
+
+    #[test]
+    fn a_merge_in_the_log_takes_the_other_half_along() {
+        let (merged, right) = (voters(3, "a", "z", 9, &[1, 2, 3]), voters(4, "m", "z", 8, &[1, 2, 3]));
+        let takes = |node| Found { takes: vec![RangeId(4)], ..found(node, &merged, 8, 20) };
+        let (first, second) = (holds(1, vec![takes(1), found(1, &right, 8, 9)]), holds(2, vec![takes(2)]));
+        let kept = plan(&[first.clone(), second], &ask(&[3, 4, 5])).unwrap();
+        assert_eq!(shown(&kept), ["Keep r3 [a, z)", "Keep r4 [m, z)"], "it goes when the other one runs");
+        let lost = plan(&[first, holds(4, Vec::new()), holds(5, Vec::new())], &ask(&[2, 3])).unwrap();
+        assert_eq!(shown(&lost), ["Rebuild r3 [a, z) on n1 of r3 on n1", "Drop r4 [m, z)"]);
     }
 
     #[test]

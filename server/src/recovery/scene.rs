@@ -23,7 +23,7 @@ pub struct Copy {
 impl Copy {
     /// How far its log goes, as Raft compares them.
     pub fn reach(&self) -> (u64, u64) {
-        reach(self.found.last)
+        reach(self.found.reach())
     }
 
     fn me(&self) -> Option<ReplicaDescriptor> {
@@ -135,7 +135,7 @@ impl<'a> Scene<'a> {
     /// Whether the survivors can elect a leader of a range, and go on by themselves: a voter with contents that a majority votes for, in
     /// each configuration that its log goes through.
     pub fn elects(&self, range: RangeId) -> bool {
-        let stands = |copy: &&Copy| copy.me().is_some_and(|me| me.role.votes());
+        let stands = |copy: &&Copy| copy.found.cut.is_none() && copy.me().is_some_and(|me| me.role.votes());
         let Some(copy) = self.copies_of(range).iter().find(stands) else { return false };
         let votes =
             |replica: &ReplicaDescriptor| self.answers(range, replica) && self.log_of(range, replica) <= copy.reach();
@@ -167,6 +167,8 @@ fn births(parent: &Copy) -> Vec<Copy> {
             committed: fresh.index,
             last: fresh,
             term: fresh.term,
+            takes: Vec::new(),
+            cut: None,
         };
         Some(Copy { node: parent.node, found, born_of: Some(parent.found.range()) })
     };

@@ -1,14 +1,15 @@
 //! Where a replica's log leads: what it would be if it applied all of it.
 
+use proto::range::Frozen;
 use proto::transaction::Intent;
-use proto::{Key, RangeDescriptor, Span, Timestamp, codec};
+use proto::{Key, RangeDescriptor, RangeId, Span, Timestamp, codec};
 use txn::engine::{self, Engine, EngineError, Space};
 use txn::{keys, mvcc};
 
 use crate::raft::RecoveredGroup;
 use crate::raft::members::decode_change;
-use crate::raft::record::LogEntry;
-use crate::range::command::{Command, Trigger};
+use crate::raft::record::{LogEntry, LogPosition};
+use crate::range::command::{Command, Merge, Trigger};
 use crate::range::state::{Applied, RangeState};
 
 /// See the module.
@@ -20,6 +21,10 @@ pub struct Tail {
     pub steps: Vec<RangeDescriptor>,
     /// The right-hand sides of splits that are not applied yet.
     pub births: Vec<RangeState>,
+    /// The ranges that it takes in by merges that are not applied yet.
+    pub takes: Vec<RangeId>,
+    /// The last entry before a merge whose other half is not in the store: the replica can apply its log only up to there.
+    pub cut: Option<LogPosition>,
     /// The newest timestamp that the log writes at; zero if it holds nothing that tells.
     pub newest: Timestamp,
 }
@@ -37,15 +42,22 @@ fn command(entry: &LogEntry) -> Result<Option<Command>, EngineError> {
     Ok(Some(command).filter(|command| command.term == entry.term))
 }
 
-/// Where a log leads from an applied state.
+/// Where a log leads from an applied state. `is_here` says whether what a merge takes in is in the same store.
 ///
 /// # Errors
 /// When entries are damaged.
-pub fn follow(state: &RangeState, applied: Applied, log: &RecoveredGroup) -> Result<Tail, EngineError> {
+pub fn follow(
+    state: &RangeState,
+    applied: Applied,
+    log: &RecoveredGroup,
+    is_here: impl Fn(&Merge) -> bool,
+) -> Result<Tail, EngineError> {
     let mut tail = Tail {
         state: state.clone(),
         steps: vec![state.descriptor.clone()],
         births: Vec::new(),
+        takes: Vec::new(),
+        cut: None,
         newest: Timestamp::ZERO,
     };
     for entry in &log.entries {
@@ -56,16 +68,15 @@ pub fn follow(state: &RangeState, applied: Applied, log: &RecoveredGroup) -> Res
         if entry.index <= applied.index {
             continue;
         }
-        match command.trigger {
-            Some(Trigger::Split { left, right, read_floor }) => {
-                let settled = if tail.state.is_settled() { left.epoch } else { tail.state.settled };
-                let receipt_floor = tail.state.receipt_floor;
-                tail.births.push(RangeState { descriptor: right, read_floor, receipt_floor, settled });
-                tail.state = RangeState { descriptor: left, settled, ..tail.state };
-            }
-            Some(Trigger::Members { descriptor }) => tail.state.descriptor = descriptor,
-            Some(Trigger::Settled { epoch }) => tail.state.settled = epoch,
-            Some(Trigger::HandOver { .. }) | None => continue,
+        if let Some(Trigger::Merge(merge)) = &command.trigger
+            && !is_here(merge)
+        {
+            let index = entry.index - 1;
+            tail.cut = Some(LogPosition { index, term: term_of(log, index) });
+            break;
+        }
+        if !tail.take(command.trigger, entry) {
+            continue;
         }
         if entry.index <= log.hard_state.commit {
             tail.steps.clear();
@@ -73,6 +84,46 @@ pub fn follow(state: &RangeState, applied: Applied, log: &RecoveredGroup) -> Res
         tail.steps.push(tail.state.descriptor.clone());
     }
     Ok(tail)
+}
+
+fn term_of(log: &RecoveredGroup, index: u64) -> u64 {
+    log.entries.iter().find(|entry| entry.index == index).map_or(log.truncated.term, |entry| entry.term)
+}
+
+impl Tail {
+    /// Takes in what a command does to the range itself. Says whether that is anything that its descriptor shows.
+    fn take(&mut self, trigger: Option<Trigger>, entry: &LogEntry) -> bool {
+        let settled = |state: &RangeState, epoch| if state.is_settled() { epoch } else { state.settled };
+        match trigger {
+            Some(Trigger::Split { left, right, read_floor, pinned }) => {
+                let (settled, receipt_floor) = (settled(&self.state, left.epoch), self.state.receipt_floor);
+                self.births.push(RangeState { receipt_floor, settled, pinned, ..RangeState::new(right, read_floor) });
+                self.state.settled = settled;
+                self.state.descriptor = left;
+            }
+            Some(Trigger::Members { descriptor }) => self.state.descriptor = descriptor,
+            Some(Trigger::Advance { descriptor }) => {
+                self.state.settled = settled(&self.state, descriptor.epoch);
+                self.state.descriptor = descriptor;
+            }
+            Some(Trigger::Merge(merge)) => {
+                self.takes.push(merge.right.id);
+                self.state.descriptor = merge.merged;
+            }
+            Some(Trigger::Settled { epoch }) => self.state.settled = epoch,
+            Some(Trigger::Freeze { left, left_start, left_epoch, read_summary }) => {
+                let (index, term) = (entry.index, entry.term);
+                self.state.frozen = Some(Frozen { left, left_start, left_epoch, read_summary, index, term });
+                return false;
+            }
+            Some(Trigger::Thaw { frozen_at }) => {
+                self.state.frozen.take_if(|frozen| frozen.index == frozen_at);
+                return false;
+            }
+            Some(Trigger::HandOver { .. }) | None => return false,
+        }
+        true
+    }
 }
 
 /// The timestamp of a version or an intent that is written; zero for anything else.
@@ -129,7 +180,7 @@ pub fn rows(
 
 #[cfg(test)]
 mod tests {
-    use proto::{Epoch, NodeId, RangeId, ReplicaDescriptor, ReplicaId};
+    use proto::{Epoch, NodeId, ReplicaDescriptor, ReplicaId};
     use txn::{MemoryEngine, WriteBatch};
 
     use super::*;
@@ -149,17 +200,12 @@ mod tests {
     }
 
     fn split(left: RangeDescriptor, right: RangeDescriptor) -> Option<Trigger> {
-        Some(Trigger::Split { left, right, read_floor: Timestamp(9) })
+        Some(Trigger::Split { left, right, read_floor: Timestamp(9), pinned: false })
     }
 
     #[test]
     fn a_split_in_the_log_is_followed_unless_it_was_evaluated_in_another_term() {
-        let state = RangeState {
-            descriptor: range(1, "a", "z", 4),
-            read_floor: Timestamp(1),
-            receipt_floor: Timestamp(2),
-            settled: Epoch(4),
-        };
+        let state = RangeState::new(range(1, "a", "z", 4), Timestamp(1));
         let dead = of(6, WriteBatch::default(), split(range(1, "a", "c", 5), range(8, "c", "z", 5)));
         let live = of(7, WriteBatch::default(), split(range(1, "a", "m", 5), range(9, "m", "z", 5)));
         let log = RecoveredGroup {
@@ -167,11 +213,40 @@ mod tests {
             entries: vec![entry(6, 7, dead), entry(7, 7, live)],
             ..RecoveredGroup::default()
         };
-        let tail = follow(&state, Applied { index: 5, term: 5, bytes: 0 }, &log).unwrap();
+        let tail = follow(&state, Applied { index: 5, term: 5, bytes: 0 }, &log, |_| true).unwrap();
         assert_eq!(tail.state.descriptor, range(1, "a", "m", 5));
         assert_eq!(tail.births.iter().map(|born| born.descriptor.id).collect::<Vec<_>>(), [RangeId(9)]);
         assert_eq!(tail.steps, [range(1, "a", "z", 4), range(1, "a", "m", 5)], "not known to be committed");
         assert!(tail.state.is_settled());
+    }
+
+    #[test]
+    fn a_merge_is_followed_where_its_other_half_is_and_else_ends_the_log() {
+        let frozen = Frozen {
+            left: RangeId(1),
+            left_start: Key::from("a"),
+            left_epoch: Epoch(4),
+            read_summary: Timestamp(9),
+            index: 8,
+            term: 7,
+        };
+        let (merged, right) = (range(1, "a", "z", 8), range(9, "m", "z", 7));
+        let merge = Merge { merged: merged.clone(), right, frozen, receipt_floor: Timestamp(1) };
+        let log = RecoveredGroup {
+            entries: vec![
+                entry(6, 7, of(7, WriteBatch::default(), None)),
+                entry(7, 7, of(7, WriteBatch::default(), Some(Trigger::Merge(Box::new(merge))))),
+                entry(8, 7, of(7, WriteBatch::default(), Some(Trigger::Settled { epoch: Epoch(8) }))),
+            ],
+            ..RecoveredGroup::default()
+        };
+        let state = RangeState::new(range(1, "a", "m", 4), Timestamp(1));
+        let applied = Applied { index: 5, term: 5, bytes: 0 };
+        let here = follow(&state, applied, &log, |merge| merge.right.id == RangeId(9)).unwrap();
+        assert_eq!((here.state.descriptor, here.takes, here.cut), (merged, vec![RangeId(9)], None));
+        assert_eq!(here.state.settled, Epoch(8));
+        let gone = follow(&state, applied, &log, |_| false).unwrap();
+        assert_eq!((gone.state, gone.cut), (state, Some(LogPosition { index: 6, term: 7 })));
     }
 
     #[test]
@@ -189,12 +264,7 @@ mod tests {
         let applied = Applied { index: 5, term: 5, bytes: 0 };
         let found = rows(&engine, applied, &log, &Span::new("a", "z")).unwrap();
         assert_eq!(found, [(a, b"new".to_vec())]);
-        let state = RangeState {
-            descriptor: range(1, "a", "z", 4),
-            read_floor: Timestamp(1),
-            receipt_floor: Timestamp(2),
-            settled: Epoch(4),
-        };
-        assert_eq!(follow(&state, applied, &log).unwrap().newest, Timestamp(6));
+        let state = RangeState::new(range(1, "a", "z", 4), Timestamp(1));
+        assert_eq!(follow(&state, applied, &log, |_| true).unwrap().newest, Timestamp(6));
     }
 }
