@@ -92,6 +92,10 @@ impl Sql for Service {
 
 #[tonic::async_trait]
 impl Admin for Service {
+    async fn check(&self, _request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
+        Err(Status::unimplemented("there are no ranges here to be checked"))
+    }
+
     async fn init(&self, _request: Request<v1::InitRequest>) -> Result<Response<v1::InitResponse>, Status> {
         Err(Status::already_exists("the cluster is initialised already"))
     }
