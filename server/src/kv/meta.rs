@@ -96,16 +96,14 @@ impl Db {
         if *key <= keyspace::start_of(keyspace::CATALOG) || *key >= Key::max() {
             return Err(Error::Invalid(format!("no range can begin at key {key}")));
         }
-        let right = self.allocate_range().await?;
-        let split = Operation::Range(RangeOperation::Split(Split { key: key.clone(), right, pinned: true }));
-        let reply = self.call_key(key, &split).await.map_err(Error::from_failure)?;
-        if let ReplyBody::Ranges(descriptors) = reply.body {
-            self.shared.router.learn(descriptors.iter().cloned());
-            for descriptor in &descriptors {
-                self.publish(descriptor).await?;
+        let mut tries = 0;
+        loop {
+            let range = self.shared.router.range_of(key);
+            if self.split_as(&range, key, true).await? {
+                return Ok(());
             }
+            self.repartition(key, &mut tries).await.map_err(Error::from_failure)?;
         }
-        Ok(())
     }
 
     /// Splits a range that is still as described. Says whether it was.
@@ -113,8 +111,14 @@ impl Db {
     /// # Errors
     /// When it does not answer, or refuses.
     pub async fn split_range(&self, range: &RangeDescriptor, key: &Key) -> Result<bool, Error> {
+        self.split_as(range, key, false).await
+    }
+
+    /// A range's id is used once: it is asked for together with an epoch, which a split raises, and never again under another one. (What was
+    /// split may be merged again, and a late copy of the request would split it anew.)
+    async fn split_as(&self, range: &RangeDescriptor, key: &Key, pinned: bool) -> Result<bool, Error> {
         let right = self.allocate_range().await?;
-        let split = Operation::Range(RangeOperation::Split(Split { key: key.clone(), right, pinned: false }));
+        let split = Operation::Range(RangeOperation::Split(Split { key: key.clone(), right, pinned }));
         let reply = match self.shared.router.call(range, split, self.shared.knobs.request_deadline).await {
             Err(Failure::Repartition { .. }) => return Ok(false),
             reply => reply.map_err(Error::from_failure)?,

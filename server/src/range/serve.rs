@@ -16,6 +16,7 @@ use txn::participant::{self, Context, Evaluation};
 use super::closing::Closing;
 use super::command::{Command, Trigger};
 use super::replica::{Leading, Origin, Proposal, Replica, Surroundings, Waiting, Why};
+use super::state;
 use crate::probe::{Path, Point};
 use crate::raft::MemberChange;
 
@@ -209,7 +210,7 @@ impl Replica {
             Err(refusal) => Step::refuse(refusal),
         };
         match operation {
-            RangeOperation::Split(split) => self.evaluate_split(split, writes),
+            RangeOperation::Split(split) => self.evaluate_split(cx, split, writes),
             RangeOperation::ChangeReplicas(change) => Step::of_range(self.evaluate_change(change).map(Some), writes),
             RangeOperation::Freeze(left) => Step::of_range(self.evaluate_freeze(left), writes),
             RangeOperation::Merge { frozen_at, .. } => {
@@ -228,9 +229,17 @@ impl Replica {
     }
 
     /// The command of a split, evaluated under a latch on the whole range.
-    fn evaluate_split(&mut self, split: &Split, writes: Vec<Span>) -> Step {
+    fn evaluate_split(&mut self, cx: &Surroundings<'_>, split: &Split, writes: Vec<Span>) -> Step {
         if let Err(refusal) = self.may_reshape().and_then(|()| self.must_be_settled()) {
             return Step::refuse(refusal);
+        }
+        // Whatever was removed here may be removed again, but a range that was merged away never comes back.
+        match state::tombstone(cx.engine, split.right) {
+            Ok(Some(tombstone)) if tombstone.descriptor.id != split.right => {
+                return Step::refuse(Refusal::Invalid(format!("there was a range {} before", split.right)));
+            }
+            Ok(_) => {}
+            Err(error) => return Step::refuse(Refusal::Corrupt(error.to_string())),
         }
         let Some(leading) = self.leading.as_ref() else { return Step::refuse(self.refusal()) };
         let read_floor = leading.reads.summary();
