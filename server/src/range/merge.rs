@@ -141,6 +141,7 @@ impl Replica {
         state::put_state(batch, &self.state);
         let refusal = self.frozen_refusal();
         let Some(leading) = self.leading.as_mut() else { return };
+        leading.settle_at = None;
         for (id, waiting) in std::mem::take(&mut leading.waiting) {
             leading.latches.stop_waiting(id);
             respond(cx, waiting.origin, Response::Refused(refusal.clone()));

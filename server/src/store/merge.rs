@@ -89,6 +89,17 @@ impl Store {
         }
     }
 
+    /// Whether a replica is frozen for one that is here as well, and has not come as far: it will need this one, to take it in.
+    pub(super) fn is_awaited(&self, right: RangeId) -> bool {
+        let Some(frozen) = self.replicas.get(&right).and_then(|replica| replica.state.frozen.as_ref()) else {
+            return false;
+        };
+        self.replicas.get(&frozen.left).is_some_and(|left| {
+            let lives = left.stopped.is_none() && !left.hollow && !left.has_departed();
+            lives && left.descriptor().epoch <= frozen.left_epoch
+        })
+    }
+
     /// Deletes replicas here whose ranges were merged into this one: else they would keep its contents out for ever.
     pub(super) fn clear_subsumed(&mut self, now: Duration, by: &RangeDescriptor, out: &mut Vec<Effect>) {
         let gone = self.replicas.values().filter(|replica| by.has_taken_in(replica.descriptor()));

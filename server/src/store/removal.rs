@@ -82,6 +82,8 @@ impl Store {
         let tombstone = match descriptor.id == range {
             true if !descriptor.has_removed(id) => return,
             true => Tombstone::on(self.config.node, descriptor),
+            // The range on its left needs it, to take it in here as well.
+            false if self.is_awaited(range) => return,
             // Whoever says so has seen it: there is no such range any more.
             false => Tombstone::subsumed_by(descriptor),
         };
@@ -98,11 +100,15 @@ impl Store {
     /// take in contents already. Replicas of ranges that were merged into this one make room.
     pub(super) fn may_take(&mut self, now: Duration, range: RangeId, offer: &Message, out: &mut Vec<Effect>) -> bool {
         let Ok(manifest) = manifest(offer) else { return false };
-        self.clear_subsumed(now, &manifest.state.descriptor, out);
-        let span = manifest.state.descriptor.span();
+        let needs = self.replicas.get(&range).is_some_and(|replica| replica.needs_contents(offer));
         let others = || self.replicas.iter().filter(|(id, _)| **id != range).map(|(_, replica)| replica);
         let taking = others().filter(|replica| replica.incoming.is_some()).count();
-        taking < self.config.knobs.snapshots_max && !others().any(|replica| replica.claims().overlaps(&span))
+        if !needs || taking >= self.config.knobs.snapshots_max {
+            return false;
+        }
+        self.clear_subsumed(now, &manifest.state.descriptor, out);
+        let span = manifest.state.descriptor.span();
+        !self.replicas.iter().any(|(id, replica)| *id != range && replica.claims().overlaps(&span))
     }
 
     pub(super) fn receive_contents(
