@@ -303,12 +303,13 @@ impl Replica {
         }
     }
 
-    /// A replica that nobody leads, and that hears from nobody, may have been removed by those who have been removed themselves since: it has them
+    /// A replica that hears from nobody may have been removed by those who have been removed themselves since: it has them
     /// found who hold the range now.
     pub fn tick_stray(&mut self, cx: &mut Surroundings<'_>) {
         const SILENCE: Duration = Duration::from_secs(5);
-        let led = self.group.leader().is_some() && !self.hollow;
-        if led || self.incoming.is_some() || cx.now < self.heard + SILENCE {
+        // A learner goes on believing in its last leader, however long that has been silent.
+        let leads = self.group.is_leader() && !self.hollow;
+        if leads || self.incoming.is_some() || cx.now < self.heard + SILENCE {
             return;
         }
         // Again after as long.
