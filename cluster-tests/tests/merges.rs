@@ -6,13 +6,11 @@ use cluster_tests::workload::Work;
 mod seeds;
 
 #[test]
-#[ignore = "ranges are not merged yet: seed 17 of the bank loses one"]
 fn nodes_3_keep_the_bank_whole_while_ranges_merge() {
-    seeds::run(Work::Bank, 3, 60, draw_merging, "merges nodes_3");
+    seeds::run(Work::Bank, 3, 120, draw_merging, "merges nodes_3");
 }
 
 #[test]
-#[ignore = "ranges are not merged yet: seed 17 of the bank loses one"]
 fn nodes_4_keep_lists_whole_while_ranges_merge_and_move() {
-    seeds::run(Work::Append, 4, 60, draw_merging, "merges nodes_4");
+    seeds::run(Work::Append, 4, 120, draw_merging, "merges nodes_4");
 }

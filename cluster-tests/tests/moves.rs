@@ -7,10 +7,10 @@ mod seeds;
 
 #[test]
 fn nodes_4_keep_the_bank_whole_while_replicas_move() {
-    seeds::run(Work::Bank, 4, 60, draw_moving, "moves nodes_4");
+    seeds::run(Work::Bank, 4, 80, draw_moving, "moves nodes_4");
 }
 
 #[test]
 fn nodes_5_keep_lists_whole_while_replicas_move() {
-    seeds::run(Work::Append, 5, 60, draw_moving, "moves nodes_5");
+    seeds::run(Work::Append, 5, 80, draw_moving, "moves nodes_5");
 }

@@ -117,12 +117,7 @@ impl FaultPlan {
     pub fn draw(rng: &mut Rng, nodes: usize, expendable: &[usize], from_ns: u64, to_ns: u64) -> FaultPlan {
         // Some seeds have many kinds, some few, so that each meets the others and has the time to itself.
         let among_4 = rng.between(1, 3);
-        let kinds: Vec<&str> = Kind::ALL
-            .iter()
-            .filter(|kind| kind.name != "merge")
-            .filter(|_| rng.below(4) < among_4)
-            .map(|kind| kind.name)
-            .collect();
+        let kinds: Vec<&str> = Kind::ALL.iter().filter(|_| rng.below(4) < among_4).map(|kind| kind.name).collect();
         let mut plan = Vec::new();
         let mut at = from_ns;
         let gap_max = rng.between(1, 4) * SECOND;

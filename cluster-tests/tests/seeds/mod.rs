@@ -22,6 +22,9 @@ const OF_MOVES: &[&str] = &[
     "Placed",
 ];
 
+/// What happens only where ranges are merged all the time.
+const OF_MERGES: &[&str] = &["CaughtUpForMerge", "MergeMissed", "SubsumedCleared"];
+
 /// Fewer seeds than this may miss anything.
 const ENOUGH: usize = 40;
 
@@ -73,7 +76,9 @@ pub fn run(work: Work, nodes: usize, default: u64, draw: impl Fn(u64, usize) -> 
     assert!(failed.is_empty(), "these seeds failed: {failed:?}");
     // One seed may do without; so many cannot, or the faults have become toothless.
     let moves = draw(0, nodes).replicas < nodes;
-    let rare: Vec<&str> = RARE.iter().chain(OF_MOVES.iter().filter(|_| !moves)).copied().collect();
+    let merges = test.starts_with("merges");
+    let rare = RARE.iter().chain(OF_MOVES.iter().filter(|_| !moves)).chain(OF_MERGES.iter().filter(|_| !merges));
+    let rare: Vec<&str> = rare.copied().collect();
     let missing = coverage.missing(&rare);
     assert!(missing.is_empty() || seeds(default).count() < ENOUGH, "no seed reached {missing:?}");
 }
