@@ -31,10 +31,8 @@ impl Db {
         match response {
             Some(Response::Done(reply)) => return Ok(Some(reply)),
             // What is no news comes from a replica that lags.
-            Some(Response::Refused(Refusal::WrongRange(ranges))) => {
-                if self.shared.router.learn(ranges) {
-                    return Err(Failure::Repartition { sent: false });
-                }
+            Some(Response::Refused(Refusal::WrongRange(ranges))) if self.shared.router.learn(ranges.clone()) => {
+                return Err(Failure::Repartition { sent: false });
             }
             Some(Response::Refused(Refusal::Intents(intents))) => {
                 self.probe().took(Path::PastMetIntent);

@@ -65,7 +65,6 @@ impl Core {
         address: &str,
         fatal: impl Fn(String) + Send + Sync + 'static,
     ) -> Result<Core, String> {
-        let name = config.store.display();
         let Opened { engine, log, recovered, known } = Opened::from(folder, &identity)?;
         let clock = open_clock(config, folder, &identity, &known.members, recovered.ceiling)?;
         let stopped = CancellationToken::new();
@@ -76,7 +75,7 @@ impl Core {
         let knobs = Arc::new(config.knobs.clone());
         let store_config = store_config(&identity, &known.members, &knobs, env.random());
         let store = Store::open(store_config, clock.clone(), Box::new(engine.clone()), recovered)
-            .map_err(|e| format!("{name}: {e}"))?;
+            .map_err(|e| format!("{}: {e}", config.store.display()))?;
         let inbox = channel();
         let (dismissed, dismissal) = mpsc::unbounded_channel();
         let transport = Transport::new(TransportConfig {

@@ -201,12 +201,14 @@ impl<'a> Share<'a> {
             Some((state, _)) => RangeState {
                 receipt_floor: state.receipt_floor,
                 pinned: state.pinned && state.descriptor.start == target.descriptor.start,
-                ..RangeState::new(target.descriptor.clone(), state.read_floor.max(floor))
+                closed: state.closed,
+                ..RangeState::new(target.descriptor.clone(), state.read_floor.max(state.closed).max(floor))
             },
             None => RangeState { receipt_floor: floor, ..RangeState::new(target.descriptor.clone(), floor) },
         };
         let applied = match (found, target.plan.action) {
-            (Some((_, applied)), Action::Rebuild) => *applied,
+            // There is no later entry that would make it whole.
+            (Some((_, applied)), Action::Rebuild) => Applied { whole_at: None, ..*applied },
             (Some((_, applied)), _) => Applied { bytes: applied.bytes, ..FRESH_APPLIED },
             (None, _) => FRESH_APPLIED,
         };
@@ -362,7 +364,7 @@ mod tests {
     }
 
     fn entry(index: u64, batch: WriteBatch, trigger: Option<Trigger>) -> LogEntry {
-        let command = Command { term: 6, proposal: index, batch, trigger };
+        let command = Command { term: 6, proposal: index, batch, trigger, closed: None };
         LogEntry { index, term: 6, kind: 0, data: codec::encode(&command).into() }
     }
 

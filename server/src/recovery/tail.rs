@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn of(term: u64, batch: WriteBatch, trigger: Option<Trigger>) -> Command {
-        Command { term, proposal: 1, batch, trigger }
+        Command { term, proposal: 1, batch, trigger, closed: None }
     }
 
     fn split(left: RangeDescriptor, right: RangeDescriptor) -> Option<Trigger> {
@@ -213,7 +213,7 @@ mod tests {
             entries: vec![entry(6, 7, dead), entry(7, 7, live)],
             ..RecoveredGroup::default()
         };
-        let tail = follow(&state, Applied { index: 5, term: 5, bytes: 0 }, &log, |_| true).unwrap();
+        let tail = follow(&state, Applied { index: 5, term: 5, ..Applied::default() }, &log, |_| true).unwrap();
         assert_eq!(tail.state.descriptor, range(1, "a", "m", 5));
         assert_eq!(tail.births.iter().map(|born| born.descriptor.id).collect::<Vec<_>>(), [RangeId(9)]);
         assert_eq!(tail.steps, [range(1, "a", "z", 4), range(1, "a", "m", 5)], "not known to be committed");
@@ -231,7 +231,8 @@ mod tests {
             term: 7,
         };
         let (merged, right) = (range(1, "a", "z", 8), range(9, "m", "z", 7));
-        let merge = Merge { merged: merged.clone(), right, frozen, receipt_floor: Timestamp(1) };
+        let merge =
+            Merge { merged: merged.clone(), right, frozen, receipt_floor: Timestamp(1), closed: Timestamp::ZERO };
         let log = RecoveredGroup {
             entries: vec![
                 entry(6, 7, of(7, WriteBatch::default(), None)),
@@ -241,7 +242,7 @@ mod tests {
             ..RecoveredGroup::default()
         };
         let state = RangeState::new(range(1, "a", "m", 4), Timestamp(1));
-        let applied = Applied { index: 5, term: 5, bytes: 0 };
+        let applied = Applied { index: 5, term: 5, ..Applied::default() };
         let here = follow(&state, applied, &log, |merge| merge.right.id == RangeId(9)).unwrap();
         assert_eq!((here.state.descriptor, here.takes, here.cut), (merged, vec![RangeId(9)], None));
         assert_eq!(here.state.settled, Epoch(8));
@@ -261,7 +262,7 @@ mod tests {
         mvcc::put_version(&mut batch, &a, Timestamp(5), mvcc::NOBODY, Some(b"new"));
         mvcc::put_version(&mut batch, &b, Timestamp(6), mvcc::NOBODY, None);
         let log = RecoveredGroup { entries: vec![entry(6, 7, of(7, batch, None))], ..RecoveredGroup::default() };
-        let applied = Applied { index: 5, term: 5, bytes: 0 };
+        let applied = Applied { index: 5, term: 5, ..Applied::default() };
         let found = rows(&engine, applied, &log, &Span::new("a", "z")).unwrap();
         assert_eq!(found, [(a, b"new".to_vec())]);
         let state = RangeState::new(range(1, "a", "z", 4), Timestamp(1));

@@ -71,6 +71,10 @@ impl<'a> Args<'a> {
         Ok(self.take(name).map(str::parse).transpose()?)
     }
 
+    fn needed(&mut self, name: &str) -> Result<u64, Box<dyn Error>> {
+        self.number(name)?.ok_or_else(|| format!("{name}= is missing").into())
+    }
+
     fn flag(&mut self, word: &str) -> bool {
         let before = self.words.len();
         self.words.retain(|w| *w != word);
@@ -127,71 +131,13 @@ impl StoreRunner {
         let to = node(args.word()?)?;
         let believed = (args.number("range")?, args.number("epoch")?);
         let hlc = args.number("hlc")?.map_or(Timestamp::ZERO, |ms| Timestamp::from_micros(ms * 1000));
-        let now = self.world.reading(to);
         let number = self.asked.len() as u64 + 1;
         let (key, operation) = match name {
-            "write" => {
-                let at = args.number("ts")?.map_or(now, |ms| Timestamp::from_micros(ms * 1000));
-                let writes: Vec<Write> =
-                    args.named.iter().map(|(k, v)| Write::new(Key::from(*k), Some(v.as_bytes().to_vec()))).collect();
-                let anchor = writes.first().ok_or("nothing to write")?.key.clone();
-                let id = TxnId(u128::from(number));
-                let txn = TxnMeta { id, attempt: 1, anchor: anchor.clone(), priority: at, start: at };
-                let commit = CommitOne { txn, read: at, timestamp: at, writes, validate: Vec::new(), complete: true };
-                (anchor, Operation::CommitOne(commit))
+            "write" | "intent" | "read" | "past" => self.of_data(name, to, number, &mut args)?,
+            _ => {
+                let (key, operation) = self.of_range(name, to, believed.0, &mut args)?;
+                (key, Operation::Range(operation))
             }
-            "read" => {
-                let timestamp = args.number("ts")?.map_or(now, |ms| Timestamp::from_micros(ms * 1000));
-                let keys: Vec<Key> = args.words.iter().map(|k| Key::from(*k)).collect();
-                let first = keys.first().ok_or("nothing to read")?.clone();
-                let target = Target::Keys(keys);
-                (first, Operation::Read(Read { txn: TxnId::default(), timestamp, target, priority: timestamp }))
-            }
-            "past" => {
-                let timestamp =
-                    args.number("ts")?.map(|ms| Timestamp::from_micros(ms * 1000)).ok_or("ts= is missing")?;
-                let keys: Vec<Key> = args.words.iter().map(|k| Key::from(*k)).collect();
-                let first = keys.first().ok_or("nothing to read")?.clone();
-                let target = Target::Keys(keys);
-                (first, Operation::ReadPast(Read { txn: TxnId::default(), timestamp, target, priority: timestamp }))
-            }
-            "intent" => {
-                let at = args.number("ts")?.map_or(now, |ms| Timestamp::from_micros(ms * 1000));
-                let writes: Vec<Write> =
-                    args.named.iter().map(|(k, v)| Write::new(Key::from(*k), Some(v.as_bytes().to_vec()))).collect();
-                let anchor = writes.first().ok_or("nothing to write")?.key.clone();
-                let id = TxnId(u128::from(number));
-                let txn = TxnMeta { id, attempt: 1, anchor: anchor.clone(), priority: at, start: at };
-                (anchor, Operation::Prepare(Prepare { txn, timestamp: at, writes, record: None }))
-            }
-            "split" => {
-                let key = Key::from(args.word()?);
-                let right = RangeId(args.number("id")?.ok_or("id= is missing")?);
-                (key.clone(), Operation::Range(RangeOperation::Split(Split { key, right, pinned: false })))
-            }
-            "freeze" => {
-                let right = self.known_at(to, RangeId(believed.0.ok_or("range= is missing")?))?;
-                let left = self.known_at(to, RangeId(args.number("left")?.ok_or("left= is missing")?))?;
-                (right.start, Operation::Range(RangeOperation::Freeze(left)))
-            }
-            "ready" => {
-                let frozen_at = args.number("frozen-at")?.ok_or("frozen-at= is missing")?;
-                let left = RangeId(args.number("left")?.ok_or("left= is missing")?);
-                (Key::from("a"), Operation::Range(RangeOperation::IsReady { left, frozen_at }))
-            }
-            "merge" => {
-                let frozen_at = args.number("frozen-at")?.ok_or("frozen-at= is missing")?;
-                let right = self.known_at(to, RangeId(args.number("right")?.ok_or("right= is missing")?))?;
-                (Key::from("a"), Operation::Range(RangeOperation::Merge { right, frozen_at }))
-            }
-            "advance" => (Key::from("a"), Operation::Range(RangeOperation::Advance)),
-            "thaw" => {
-                let frozen_at = args.number("frozen-at")?.ok_or("frozen-at= is missing")?;
-                let right = self.known_at(to, RangeId(believed.0.ok_or("range= is missing")?))?;
-                (right.start, Operation::Range(RangeOperation::Thaw { frozen_at }))
-            }
-            "transfer" => (Key::from("a"), Operation::Range(RangeOperation::Transfer(node(args.word()?)?))),
-            _ => (Key::from("a"), Operation::Range(RangeOperation::ChangeReplicas(change(&mut args)?))),
         };
         let known = self.world.store(to).and_then(|s| s.replicas().find(|r| r.descriptor().contains(&key)));
         let known = known.map(|r| (r.descriptor().id, r.descriptor().epoch)).unwrap_or_default();
@@ -204,6 +150,69 @@ impl StoreRunner {
             self.world.settle();
         }
         Ok(())
+    }
+
+    /// What is asked of a range's data, and a key that it names.
+    fn of_data(
+        &self,
+        name: &str,
+        to: NodeId,
+        number: u64,
+        args: &mut Args<'_>,
+    ) -> Result<(Key, Operation), Box<dyn Error>> {
+        let at = args.number("ts")?.map(|ms| Timestamp::from_micros(ms * 1000));
+        if name == "past" && at.is_none() {
+            return Err("ts= is missing".into());
+        }
+        let at = at.unwrap_or_else(|| self.world.reading(to));
+        if matches!(name, "read" | "past") {
+            let keys: Vec<Key> = args.words.iter().map(|k| Key::from(*k)).collect();
+            let first = keys.first().ok_or("nothing to read")?.clone();
+            let read = Read { txn: TxnId::default(), timestamp: at, target: Target::Keys(keys), priority: at };
+            return Ok((first, if name == "past" { Operation::ReadPast(read) } else { Operation::Read(read) }));
+        }
+        let writes: Vec<Write> =
+            args.named.iter().map(|(k, v)| Write::new(Key::from(*k), Some(v.as_bytes().to_vec()))).collect();
+        let anchor = writes.first().ok_or("nothing to write")?.key.clone();
+        let txn =
+            TxnMeta { id: TxnId(u128::from(number)), attempt: 1, anchor: anchor.clone(), priority: at, start: at };
+        if name == "intent" {
+            return Ok((anchor, Operation::Prepare(Prepare { txn, timestamp: at, writes, record: None })));
+        }
+        let commit = CommitOne { txn, read: at, timestamp: at, writes, validate: Vec::new(), complete: true };
+        Ok((anchor, Operation::CommitOne(commit)))
+    }
+
+    /// What is asked of a range itself, and a key in it.
+    fn of_range(
+        &self,
+        name: &str,
+        to: NodeId,
+        range: Option<u64>,
+        args: &mut Args<'_>,
+    ) -> Result<(Key, RangeOperation), Box<dyn Error>> {
+        let here = || self.known_at(to, RangeId(range.ok_or("range= is missing")?));
+        let a = Key::from("a");
+        Ok(match name {
+            "split" => {
+                let right = RangeId(args.needed("id")?);
+                let key = Key::from(args.word()?);
+                (key.clone(), RangeOperation::Split(Split { key, right, pinned: false }))
+            }
+            "freeze" => (here()?.start, RangeOperation::Freeze(self.known_at(to, RangeId(args.needed("left")?))?)),
+            "ready" => (
+                a,
+                RangeOperation::IsReady { left: RangeId(args.needed("left")?), frozen_at: args.needed("frozen-at")? },
+            ),
+            "merge" => {
+                let right = self.known_at(to, RangeId(args.needed("right")?))?;
+                (a, RangeOperation::Merge { right, frozen_at: args.needed("frozen-at")? })
+            }
+            "advance" => (a, RangeOperation::Advance),
+            "thaw" => (here()?.start, RangeOperation::Thaw { frozen_at: args.needed("frozen-at")? }),
+            "transfer" => (a, RangeOperation::Transfer(node(args.word()?)?)),
+            _ => (a, RangeOperation::ChangeReplicas(change(args)?)),
+        })
     }
 
     /// A range as a node knows it.
