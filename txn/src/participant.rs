@@ -368,7 +368,9 @@ fn evaluate_validate(cx: &mut Context<'_>, request: &Validate) -> Result<Evaluat
 
 /// The least timestamp at or above `at` at which a transaction may write a key (I1, I2).
 fn writable_at(cx: &Context<'_>, key: &Key, at: Timestamp, txn: TxnId) -> Result<Timestamp, EngineError> {
-    let mut at = at.max(cx.reads.latest(key, txn).next());
+    // That mark rises all the time. Just above it, a transaction whose attempts take longer than its next step would be pushed for ever.
+    let floor = if cx.reads.is_raised_past(at) { cx.now } else { at };
+    let mut at = floor.max(cx.reads.latest(key, txn).next());
     if let Some(version) = mvcc::newest(cx.engine, key)? {
         at = at.max(version.timestamp.next());
     }

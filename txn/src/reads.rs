@@ -67,6 +67,8 @@ impl Generation {
 #[derive(Debug)]
 pub struct ReadMarks {
     low_water: Mark,
+    /// What the low-water mark was raised to last from outside.
+    raised: Timestamp,
     current: Generation,
     previous: Generation,
     keys_max: usize,
@@ -77,7 +79,8 @@ impl ReadMarks {
     /// A cache for which everything was read at `low_water`, and which remembers up to so many keys and spans per half.
     pub fn new(low_water: Timestamp, keys_max: usize, spans_max: usize) -> ReadMarks {
         let low_water = Mark { timestamp: low_water, reader: None };
-        ReadMarks { low_water, current: Generation::default(), previous: Generation::default(), keys_max, spans_max }
+        let (raised, current, previous) = Default::default();
+        ReadMarks { low_water, raised, current, previous, keys_max, spans_max }
     }
 
     pub fn low_water(&self) -> Timestamp {
@@ -87,6 +90,12 @@ impl ReadMarks {
     /// Everything counts as read up to here, by nobody in particular.
     pub fn raise(&mut self, to: Timestamp) {
         self.low_water.merge(Mark { timestamp: to, reader: None });
+        self.raised = self.raised.max(to);
+    }
+
+    /// Whether a timestamp lies where everything counts as read, though nobody may have read it.
+    pub fn is_raised_past(&self, timestamp: Timestamp) -> bool {
+        timestamp <= self.raised
     }
 
     /// Remembers a read of a span. A read by one transaction does not stand in that transaction's own way, as long as the
