@@ -189,6 +189,8 @@ pub enum Path {
     Closed,
     ClosedAlone,
     ClosingCalled,
+    /// A leader closes nothing for a while, for a transaction that it has pushed more than once.
+    ClosingHeld,
     /// A replica answered a read in the past by itself; could not; met an intent that had to go first.
     PastServed,
     PastRefused,
@@ -196,7 +198,7 @@ pub enum Path {
 }
 
 impl Path {
-    pub const ALL: [Path; 68] = [
+    pub const ALL: [Path; 69] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -262,6 +264,7 @@ impl Path {
         Path::Closed,
         Path::ClosedAlone,
         Path::ClosingCalled,
+        Path::ClosingHeld,
         Path::PastServed,
         Path::PastRefused,
         Path::PastMetIntent,

@@ -16,16 +16,21 @@
 //! Closing costs next to nothing: a command that is proposed anyway carries it. An entry of its own is proposed only where the range is asked things
 //! and nothing was written for a while, and once more before it falls quiet: then up to where it was asked last, as it has been idle since. While the range changes itself (a split, a merge, a change of members,
 //! a hand-over) or is frozen, nothing is closed: what those commands say of reads was true when they were evaluated, and has to stay so until they are applied.
+//!
+//! A commit in several ranges that one of them pushes above what it has closed is tried again at the later timestamp, which by then another of them may
+//! have closed. Where the lag is longer than such a round trip that ends at the second try. For any lag, a leader that has to push a transaction that tries
+//! again *holds* for a while, closing nothing, and longer each time: in the end all ranges of the transaction hold at once, and it commits.
 
 use std::time::Duration;
 
+use proto::request::Operation;
 use proto::transaction::Intent;
 use proto::{Key, Timestamp, codec};
 use txn::engine::{Engine, EngineError, EngineWrite, Space, WriteBatch};
 use txn::{keys, mvcc};
 
 use super::command::Command;
-use super::replica::{Replica, Surroundings};
+use super::replica::{Leading, Replica, Surroundings};
 use super::state;
 use crate::probe::Path;
 
@@ -39,12 +44,49 @@ pub struct Closing {
     /// When the range was asked something last; and the last time as of which that was so when it closed before falling quiet.
     pub asked: Duration,
     pub rested: Duration,
+    /// How long it held last, and until when, because it had to push somebody who tried again.
+    hold: Duration,
+    held_until: Duration,
 }
+
+/// The first time it holds, and the longest.
+const HOLD_MIN: Duration = Duration::from_millis(50);
+const HOLD_MAX: Duration = Duration::from_secs(4);
 
 impl Closing {
     /// Of a leader that begins now.
     pub fn new(now: Duration) -> Closing {
-        Closing { closed: Timestamp::ZERO, at: now, asked: now, rested: now }
+        let (hold, held_until) = (Duration::ZERO, Duration::ZERO);
+        Closing { closed: Timestamp::ZERO, at: now, asked: now, rested: now, hold, held_until }
+    }
+
+    /// An entry that closes this is on its way.
+    pub(super) fn proposed(&mut self, now: Duration, closed: Timestamp) {
+        self.closed = closed;
+        self.at = now;
+    }
+
+    /// Holds: twice as long as the last time if that was not enough.
+    fn hold(&mut self, now: Duration) {
+        let again = now < self.held_until + self.hold;
+        self.hold = if again { (self.hold * 2).min(HOLD_MAX) } else { HOLD_MIN };
+        self.held_until = now + self.hold;
+    }
+}
+
+impl Leading {
+    /// Holds if what is closed pushes a transaction that was pushed before.
+    pub(super) fn hold_closing_for(&mut self, now: Duration, operation: &Operation) -> bool {
+        let (again, at) = match operation {
+            Operation::Prepare(prepare) => (prepare.txn.attempt > 1, prepare.timestamp),
+            Operation::CommitOne(commit) => (commit.timestamp > commit.read, commit.timestamp),
+            _ => return false,
+        };
+        let holds = again && self.reads.is_raised_past(at);
+        if holds {
+            self.closing.hold(now);
+        }
+        holds
     }
 }
 
@@ -67,6 +109,9 @@ impl Replica {
     fn close_below(&mut self, cx: &Surroundings<'_>, lag: Duration, timestamp: Timestamp) -> Option<Timestamp> {
         let serves = self.is_serving() && self.state.frozen.is_none();
         let leading = self.leading.as_mut().filter(|leading| serves && leading.reshaping.is_none())?;
+        if cx.now < leading.closing.held_until {
+            return None;
+        }
         let in_flight = leading.latches.least_in_flight().min(timestamp);
         let trailing = cx.clock.reading().minus(lag);
         let closed = trailing.min(leading.fence).min(in_flight.prev());
@@ -114,7 +159,7 @@ impl Replica {
         // One that is not accepted is tried again.
         if self.group.propose(command).is_ok() {
             cx.knobs.probe.took(Path::ClosedAlone);
-            leading.closing = Closing { closed, at: cx.now, ..leading.closing };
+            leading.closing.proposed(cx.now, closed);
             self.dirty = true;
         }
         true

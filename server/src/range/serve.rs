@@ -13,7 +13,6 @@ use txn::latches::LatchId;
 use txn::locks::{Acquired, Rank};
 use txn::participant::{self, Context, Evaluation};
 
-use super::closing::Closing;
 use super::command::{Command, Trigger};
 use super::replica::{Leading, Origin, Proposal, Replica, Surroundings, Waiting, Why};
 use super::state;
@@ -284,7 +283,7 @@ impl Replica {
             leading.reshaping = Some(number);
         }
         if let Some(closed) = closed {
-            leading.closing = Closing { closed, at: cx.now, ..leading.closing };
+            leading.closing.proposed(cx.now, closed);
         }
         leading.latches.acquire(id, writes.clone(), timestamp);
         let proposal = Proposal {
@@ -440,6 +439,9 @@ fn evaluate(
         && probe.fires(Point::ExtraPush)
     {
         leading.reads.record(&Span::point(key), now, TxnId::default());
+    }
+    if leading.hold_closing_for(cx.now, operation) {
+        probe.took(Path::ClosingHeld);
     }
     let at_once = matches!(operation, Operation::Push(_)) && probe.fires(Point::ExpiryAtOnce);
     let mut context = Context {

@@ -9,7 +9,7 @@
 //! write w1 n1 a=1       commits a transaction of one range, at n1; `later`: not taken further before the next command
 //! read q1 n1 a [ts=50]  reads at n1, at its present or a timestamp
 //! past q1 n2 a ts=50    reads at n2, whether it leads or not, what it knows to be closed
-//! intent i1 n1 a=1      writes an intent at n1, at its present or `ts=`
+//! intent i1 n1 a=1      writes an intent at n1, at its present or `ts=`; `attempt=2`: the transaction tries again
 //! split s1 n1 m id=2    makes m the first key of the new range r2
 //! freeze f1 n1 range=2 left=1            freezes r2, so that r1 can take it in
 //! ready y1 n1 range=2 left=1 frozen-at=7 asks n1 whether its replicas of both are ready, as entry 7 froze r2

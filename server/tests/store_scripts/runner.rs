@@ -171,11 +171,11 @@ impl StoreRunner {
             let read = Read { txn: TxnId::default(), timestamp: at, target: Target::Keys(keys), priority: at };
             return Ok((first, if name == "past" { Operation::ReadPast(read) } else { Operation::Read(read) }));
         }
+        let attempt = args.number("attempt")?.map_or(1, |attempt| attempt as u32);
         let writes: Vec<Write> =
             args.named.iter().map(|(k, v)| Write::new(Key::from(*k), Some(v.as_bytes().to_vec()))).collect();
         let anchor = writes.first().ok_or("nothing to write")?.key.clone();
-        let txn =
-            TxnMeta { id: TxnId(u128::from(number)), attempt: 1, anchor: anchor.clone(), priority: at, start: at };
+        let txn = TxnMeta { id: TxnId(u128::from(number)), attempt, anchor: anchor.clone(), priority: at, start: at };
         if name == "intent" {
             return Ok((anchor, Operation::Prepare(Prepare { txn, timestamp: at, writes, record: None })));
         }
