@@ -15,8 +15,8 @@ const OPERATIONS: usize = 2500;
 const PARTS_MAX: u64 = 4;
 /// Places that such a part may be about.
 pub const PLACES: u64 = 6;
-/// How far back they look at most.
-const BACK_US_MAX: u64 = 5_000_000;
+/// How far back they look at most: often about where timestamps are just being closed.
+const BACK_US_MAX: [u64; 4] = [30_000, 150_000, 1_000_000, 5_000_000];
 /// Accounts of the bank.
 pub const ACCOUNTS: u64 = 12;
 
@@ -93,7 +93,10 @@ fn draw_client(work: Work, seed: u64, client: usize) -> Vec<Operation> {
     let parts_max = if work == Work::Register && client.is_multiple_of(CLIENTS) { 1 } else { PARTS_MAX };
     let mut draw = |_| {
         let action = match work {
-            _ if scans && rng.one_in(2) => Action::ScanPast { back_us: rng.below(BACK_US_MAX) },
+            _ if scans && rng.one_in(2) => {
+                let longest = *rng.pick(&BACK_US_MAX);
+                Action::ScanPast { back_us: rng.below(longest) }
+            }
             _ if scans => Action::Scan,
             Work::Bank => {
                 let from = rng.below(ACCOUNTS);
