@@ -181,3 +181,67 @@ fn twenty_thousand_ranges_are_planned_quickly() {
     cluster.picture.nodes.extend((51..=60).map(|id| (NodeId(id), node(id))));
     time("ten nodes added", &cluster);
 }
+
+/// Replicas that the planner has moved for merges, apart from those moved for balance, are at most three for each.
+#[test]
+fn small_ranges_become_few_without_a_move_too_many() {
+    let mut dice = Dice(5);
+    let mut cluster = Cluster::default();
+    cluster.picture.nodes = (1..=20).map(|id| (NodeId(id), node(id))).collect();
+    for id in 1..=1000 {
+        let zone = dice.roll(ZONES);
+        let voters: Vec<u64> = (0..3).map(|n| 1 + (zone + 2 * n) % ZONES + ZONES * dice.roll(4)).collect();
+        cluster.picture.ranges.insert(RangeId(id), range(id, &voters, (1 + dice.roll(8)) * MIB, dice.roll(20)));
+    }
+    let held: u64 = cluster.picture.ranges.values().map(|r| r.size).sum();
+    let (mut rounds, mut calm) = (0, Duration::ZERO);
+    while calm < Duration::from_secs(1000) {
+        let plan = cluster.round(64, Duration::from_secs(5));
+        calm = if plan.operations.is_empty() { calm + Duration::from_secs(5) } else { Duration::ZERO };
+        rounds += 1;
+        assert!(rounds < 5000, "no rest");
+    }
+    let (left, sent) = (cluster.picture.ranges.len(), cluster.sent.values().map(Vec::len).sum::<usize>());
+    println!("merged: 1000 ranges to {left}, {} merges, {sent} replicas moved, {rounds} rounds", cluster.merges);
+    assert_eq!(cluster.merges + left, 1000);
+    assert_eq!(cluster.picture.ranges.values().map(|r| r.size).sum::<u64>(), held);
+    // Any two that touch hold more than half of what makes a range split, so few hold less than a quarter.
+    let limits = &cluster.picture.limits;
+    let fewest = held / limits.merge_bytes_max();
+    assert!((left as u64) <= 3 * fewest, "{left} ranges for {fewest} at least");
+    assert!(cluster.picture.ranges.values().all(|r| r.size <= limits.merge_bytes_max()));
+    assert!(sent <= 4 * cluster.merges, "{sent} moves for {} merges", cluster.merges);
+    for range in cluster.picture.ranges.values() {
+        let zones: BTreeSet<u64> = range.descriptor.voters().map(|r| r.node.0 % ZONES).collect();
+        assert_eq!(zones.len(), 3, "{range:?}");
+    }
+    let all = bytes(&cluster);
+    let mean = all.iter().map(|b| b.1).sum::<u64>() / all.len() as u64;
+    let most = all.iter().map(|b| b.1).max().unwrap();
+    assert!(most - mean <= (mean / 10).max(cluster.picture.settings.bytes_floor), "{most} where the mean is {mean}");
+}
+
+/// Lulls that are shorter than a merge asks for merge nothing; and what is merged bears too little to be split again.
+#[test]
+fn splits_and_merges_do_not_chase_each_other() {
+    let mut cluster = Cluster::default();
+    cluster.picture.nodes = (1..=3).map(|id| (NodeId(id), node(id))).collect();
+    cluster.picture.ranges.extend([(RangeId(1), range(1, &[1, 2, 3], MIB, 0)), (RangeId(2), range(2, &[1, 2, 3], MIB, 0))]);
+    let second = Duration::from_secs(1);
+    // Two minutes of work, two of rest: never cold for five.
+    for lap in 0..20 {
+        let load = if lap % 2 == 0 { 1300 } else { 0 };
+        cluster.picture.ranges.values_mut().for_each(|range| range.load = load);
+        (0..120).for_each(|_| drop(cluster.round(64, second)));
+    }
+    assert_eq!(cluster.merges, 0);
+    // Just under what is merged, each with a noise of a tenth: they are merged once, and what they bear together splits nothing.
+    let mut dice = Dice(9);
+    for _ in 0..1000 {
+        let each = 540 + dice.roll(60);
+        cluster.picture.ranges.values_mut().for_each(|range| range.load = each);
+        cluster.round(64, second);
+        assert!(cluster.picture.ranges.values().all(|range| range.load < cluster.picture.limits.rate_max));
+    }
+    assert_eq!(cluster.merges, 1);
+}

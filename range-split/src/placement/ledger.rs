@@ -278,6 +278,12 @@ impl RangeEntry<'_> {
         self.range.progress.get(&node).copied().unwrap_or(Progress::Lagging)
     }
 
+    /// The places of its non-voters.
+    pub fn non_voters(&self, ledger: &Ledger<'_>) -> Vec<Place> {
+        let replicas = self.range.descriptor.replicas.iter().filter(|r| r.role == ReplicaRole::NonVoter);
+        replicas.map(|r| ledger.place(r.node)).collect()
+    }
+
     /// Voters that the rules want.
     pub fn wanted(&self, picture: &Picture) -> usize {
         self.range.rules.replicas.unwrap_or(picture.settings.replicas).max(1) as usize

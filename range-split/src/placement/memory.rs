@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use proto::{NodeId, RangeId};
+use proto::{NodeId, RangeId, Span};
 
 use super::operation::Reason;
 use super::picture::Picture;
@@ -19,6 +19,10 @@ pub struct Memory {
     pub led: BTreeMap<RangeId, Duration>,
     /// When a range's change failed.
     pub failed: BTreeMap<RangeId, Duration>,
+    /// For a range, since when it and the one on its left could be merged.
+    pub cold: BTreeMap<RangeId, Cold>,
+    /// Pairs of neighbours that are being brought together and merged, by the right-hand one.
+    pub joining: BTreeMap<RangeId, Joining>,
     /// What is being balanced: what has begun goes on to half the margin that it began at.
     pub balancing: BTreeSet<Measure>,
 }
@@ -34,6 +38,24 @@ pub struct Move {
     pub reason: Option<Reason>,
 }
 
+/// Two neighbours that could be merged. With other bounds they would be others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cold {
+    pub left: RangeId,
+    /// From the first key of the one to the last of the other.
+    pub span: Span,
+    pub since: Duration,
+}
+
+/// Two neighbours that are to become one range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joining {
+    pub left: RangeId,
+    /// Which of them moves to where the other one stands.
+    pub mover: RangeId,
+    pub since: Duration,
+}
+
 /// What is balanced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Measure {
@@ -46,6 +68,25 @@ impl Memory {
     /// Tells that an operation could not be carried out: its range is left alone for a while.
     pub fn fail(&mut self, now: Duration, range: RangeId) {
         self.failed.insert(range, now);
+    }
+
+    /// Tells that two ranges could not be merged: they are left alone until they have been cold for long once more.
+    pub fn fail_merge(&mut self, now: Duration, left: RangeId, right: RangeId) {
+        self.cold.remove(&right);
+        self.joining.remove(&right);
+        self.fail(now, left);
+        self.fail(now, right);
+    }
+
+    /// Ranges that are being brought together with others.
+    pub(super) fn joined(&self) -> BTreeSet<RangeId> {
+        self.joining.iter().flat_map(|(right, joining)| [*right, joining.left]).collect()
+    }
+
+    /// Where a range is on its way to, to be merged.
+    pub(super) fn anchor_of(&self, range: RangeId) -> Option<RangeId> {
+        let found = self.joining.iter().find(|(_, joining)| joining.mover == range);
+        found.map(|(right, joining)| if *right == range { joining.left } else { *right })
     }
 
     /// The memory without what is over.

@@ -20,7 +20,8 @@
 //! 3. voters that are missing, or on nodes that have been silent for `dead_after`: ranges that can lose fewest first; then those on
 //!    nodes that are being decommissioned; and voters too many are removed;
 //! 4. constraints, non-voters, failure domains (`spread`), leader preferences;
-//! 5. balance of bytes, then of load, then of the number of leaders (`balance`).
+//! 5. neighbours that have been small and cold for long are brought together and merged (`unite`);
+//! 6. balance of bytes, then of load, then of the number of leaders (`balance`).
 //!
 //! Invariants:
 //!
@@ -30,14 +31,14 @@
 //! * **P3** No two replicas of a range on one node. No voter goes where `+` or `-` constraints forbid one; `tier=value:n` is kept as
 //!   well as can be.
 //! * **P4** Nobody is made leader who is not a voter, live, caught up, and on a node that stays.
-//! * **P5** A move for balance leaves no range worse in rules or failure domains, and lessens an imbalance; so balancing ends.
+//! * **P5** A move for balance, or towards a neighbour, leaves no range worse in rules or failure domains. For balance it lessens an imbalance,
+//!   so balancing ends; towards a neighbour it ends in one range less, and what is being brought together is not balanced meanwhile.
 //! * **P6** Everything is ordered and in whole numbers: the same picture and memory give the same plan.
 //!
 //! What is left out: replicas move for bytes alone and load moves with leadership only, so a load that no voter's node can take stays
 //! where it is. Non-voters are placed well but not balanced later, and none is removed to make room for a voter. Exchanging two
 //! replicas between two full nodes is not thought of. A cluster that could hold only an even number of voters, fewer than are wanted,
-//! holds one less, as the even one tolerates no more. Bringing the replicas of two ranges together, before they are merged, is not
-//! planned here.
+//! holds one less, as the even one tolerates no more.
 
 pub mod picture;
 pub mod operation;
@@ -49,10 +50,11 @@ mod ledger;
 mod candidates;
 mod steps;
 mod spread;
+mod unite;
 mod balance;
 
 pub use decommission::{Remaining, decommission_check, progress};
-pub use memory::{Measure, Memory, Move};
+pub use memory::{Cold, Joining, Measure, Memory, Move};
 pub use operation::{Change, Operation, Reason, Refusal, RefusalReason};
 pub use picture::{Node, NodeIntent, NodeStatus, Picture, Progress, Range, Settings};
 pub use plan::{Plan, plan};

@@ -48,6 +48,11 @@ pub enum Change {
     },
     /// Leaves a joint configuration that somebody left behind.
     FinishJoint,
+    /// Takes in the range on its right, which is to be at this epoch.
+    TakeIn {
+        right: RangeId,
+        epoch: Epoch,
+    },
 }
 
 /// Why something is done.
@@ -133,6 +138,12 @@ pub enum Reason {
         to: NodeId,
         other: u64,
     },
+    /// Together with its neighbour it holds and bears so little that the two become one range.
+    Small {
+        neighbour: RangeId,
+        bytes: u64,
+        rate: u64,
+    },
 }
 
 /// Something that is wrong and cannot be repaired, or wanted and cannot be had, with the ranges that it concerns.
@@ -174,6 +185,7 @@ impl fmt::Display for Change {
             Change::RemoveReplica { node } => write!(f, "remove {node}"),
             Change::TransferLeader { to } => write!(f, "let {to} lead"),
             Change::FinishJoint => f.write_str("finish the joint configuration"),
+            Change::TakeIn { right, .. } => write!(f, "merge with {right}"),
         }
     }
 }
@@ -219,6 +231,11 @@ impl fmt::Display for Reason {
                 imbalance(f, "bears a load that is", (*from, *above), (*to, *below))
             }
             Reason::Leaders { from, have, to, other } => write!(f, "{from} leads {have} ranges and {to} {other}"),
+            Reason::Small { neighbour, bytes, rate } => write!(
+                f,
+                "it is to be one range with {neighbour}: together they hold {} and bear {rate} requests a second",
+                show::bytes(*bytes)
+            ),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::policy::SplitLimits;
 use proto::{Locality, NodeId, PlacementRules, RangeDescriptor, RangeId};
 
 /// A cluster at one moment. It may be out of date: what is planned on it names the descriptor's epoch.
@@ -14,6 +15,8 @@ pub struct Picture {
     pub nodes: BTreeMap<NodeId, Node>,
     pub ranges: BTreeMap<RangeId, Range>,
     pub settings: Settings,
+    /// When neighbours are merged.
+    pub limits: SplitLimits,
 }
 
 /// A node.
@@ -57,12 +60,17 @@ pub struct Range {
     pub descriptor: RangeDescriptor,
     /// The node whose replica leads, as far as is known.
     pub leader: Option<NodeId>,
+    /// What it weighs where bytes are balanced.
     pub bytes: u64,
+    /// What it holds.
+    pub size: u64,
     /// Costs per second, at the leader.
     pub load: u64,
     /// How far each replica is, by its node. One that is not here lags.
     pub progress: BTreeMap<NodeId, Progress>,
     pub rules: Arc<PlacementRules>,
+    /// Its first key is a boundary that is wished for: it is not merged with what lies left of it.
+    pub pinned: bool,
     /// A change of bounds, members or leader is being carried out: nothing is planned for the range.
     pub in_flight: bool,
 }
@@ -92,6 +100,8 @@ pub struct Settings {
     pub moves_max: usize,
     /// Replicas on their way to one node, and from leaders on one node.
     pub moves_per_node_max: usize,
+    /// Pairs of neighbours that are being brought together and merged, at one time.
+    pub merges_max: usize,
     /// Moves of leadership in one plan, for balance or preference.
     pub transfers_max: usize,
     /// A node's disk takes no more replicas when it is so full.
@@ -115,6 +125,7 @@ impl Default for Settings {
             retry_after: Duration::from_secs(10),
             moves_max: 32,
             moves_per_node_max: 4,
+            merges_max: 8,
             transfers_max: 64,
             full_permille: 900,
             bytes_margin: 100,

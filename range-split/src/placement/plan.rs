@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proto::RangeId;
 
 use super::balance;
+use super::unite;
 use super::candidates::Target;
 use super::ledger::{Ledger, Place, RangeEntry};
 use super::memory::{Memory, Move};
@@ -67,6 +68,7 @@ pub fn plan(picture: &Picture, memory: &Memory, operations_max: usize) -> Plan {
         }
         busy |= writer.carry_out(class, &ranges[n], wish);
     }
+    let calm = unite::unite(&mut writer, &ranges, calm, busy);
     balance::balance(&mut writer, &ranges, &calm, busy);
     let operations = writer.operations;
     Plan { operations, refusals: refusals.into_vec(), memory: ledger.memory }
@@ -90,10 +92,10 @@ impl Writer<'_, '_> {
         self.operations.push(Operation { range: range.id, epoch, change, reason });
     }
 
-    /// Whether replicas are on their way for another reason than balance.
+    /// Whether replicas are on their way for another reason than balance or a merge.
     fn repairs_under_way(&self) -> bool {
-        let balances = |reason: &Option<Reason>| matches!(reason, Some(Reason::Bytes { .. }));
-        self.ledger.memory.moves.values().any(|going| !balances(&going.reason))
+        let optional = |reason: &Option<Reason>| matches!(reason, Some(Reason::Bytes { .. } | Reason::Small { .. }));
+        self.ledger.memory.moves.values().any(|going| !optional(&going.reason))
     }
 
     /// Turns a wish into an operation, if limits allow. Says whether data has to be sent for it, now or later.
@@ -170,7 +172,7 @@ impl Writer<'_, '_> {
         self.write(range, Change::AddLearner { node }, reason);
     }
 
-    fn add_non_voter(&mut self, range: &RangeEntry<'_>, to: Place, reason: Reason) {
+    pub fn add_non_voter(&mut self, range: &RangeEntry<'_>, to: Place, reason: Reason) {
         let node = self.ledger.nodes[to].id;
         self.ledger.nodes[to].bytes += range.range.bytes;
         self.start(range, to, None, &reason);

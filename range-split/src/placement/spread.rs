@@ -134,6 +134,10 @@ impl Diagnosis<'_, '_> {
     pub(super) fn keep_non_voters(&mut self, range: &RangeEntry<'_>, _: Place) -> Option<Wish> {
         let replicas = range.range.descriptor.replicas.iter().filter(|r| r.role == ReplicaRole::NonVoter);
         let mut spare: Vec<Place> = replicas.map(|r| self.ledger.place(r.node)).collect();
+        // Those beside which the neighbour's stand with which it is to be merged.
+        let anchor = self.ledger.memory.anchor_of(range.id).and_then(|anchor| self.ledger.picture.ranges.get(&anchor));
+        let beside = anchor.iter().flat_map(|anchor| &anchor.descriptor.replicas);
+        let preferred: Vec<Place> = beside.map(|replica| self.ledger.place(replica.node)).collect();
         let mut wish = None;
         for entry in &range.range.rules.non_voters {
             let (tier, want) = (&entry.tier, entry.count as usize);
@@ -143,7 +147,7 @@ impl Diagnosis<'_, '_> {
             };
             let good = |p: &Place| stands(p) && !self.ledger.nodes[*p].is_gone && !self.ledger.nodes[*p].is_leaving;
             let mut kept: Vec<Place> = spare.iter().copied().filter(|p| good(p)).collect();
-            kept.sort_by_key(|place| (self.ledger.nodes[*place].fill(), *place));
+            kept.sort_by_key(|place| (!preferred.contains(place), self.ledger.nodes[*place].fill(), *place));
             kept.truncate(want);
             spare.retain(|place| !kept.contains(place));
             if kept.len() == want || wish.is_some() {

@@ -9,7 +9,8 @@ use super::operation::Change;
 use super::picture::Progress;
 
 impl Change {
-    /// What to ask the range's leader for. Nothing for a joint configuration: its leader leaves it unasked.
+    /// What to ask the range's leader for. Nothing for a joint configuration, which its leader leaves unasked, and for a merge, which takes
+    /// more than one request.
     pub fn request(&self, descriptor: &RangeDescriptor) -> Option<RangeOperation> {
         let change = match *self {
             Change::AddLearner { node } => ReplicaChange::AddLearner(node),
@@ -21,7 +22,7 @@ impl Change {
                 false => ReplicaChange::Remove(node),
             },
             Change::TransferLeader { to } => return Some(RangeOperation::Transfer(to)),
-            Change::FinishJoint => return None,
+            Change::FinishJoint | Change::TakeIn { .. } => return None,
         };
         Some(RangeOperation::ChangeReplicas(change))
     }

@@ -19,6 +19,7 @@ pub struct Cluster {
     /// How often each range's data was sent, and where to.
     pub sent: BTreeMap<RangeId, Vec<NodeId>>,
     pub transfers: usize,
+    pub merges: usize,
     /// Learners do not catch up.
     pub frozen: bool,
 }
@@ -32,9 +33,11 @@ pub fn range(id: u64, voters: &[u64], bytes: u64, load: u64) -> Range {
         descriptor: RangeDescriptor::new(RangeId(id), span, Epoch(1), replicas),
         leader: voters.first().map(|n| NodeId(*n)),
         bytes,
+        size: bytes,
         load,
         progress: voters.iter().map(|n| (NodeId(*n), Progress::CaughtUp)).collect(),
         rules: Default::default(),
+        pinned: false,
         in_flight: false,
     }
 }
@@ -88,6 +91,9 @@ impl Cluster {
     /// Carries an operation out.
     pub fn apply(&mut self, operation: &Operation) {
         let ready = self.ready(operation.range);
+        if let Change::TakeIn { right, epoch } = operation.change {
+            return self.merge(operation, (right, epoch));
+        }
         let range = self.picture.ranges.get_mut(&operation.range).expect("the range exists");
         assert_eq!(range.descriptor.epoch, operation.epoch, "{operation}: another epoch");
         assert!(!range.in_flight, "{operation}: a change is under way");
@@ -126,6 +132,7 @@ impl Cluster {
                 self.transfers += 1;
                 return;
             }
+            Change::TakeIn { .. } => unreachable!("it is carried out elsewhere"),
             Change::FinishJoint => {
                 descriptor.replicas.retain(|r| r.role != ReplicaRole::Outgoing);
                 let incoming = descriptor.replicas.iter_mut().filter(|r| r.role == ReplicaRole::Incoming);
@@ -139,6 +146,29 @@ impl Cluster {
         let able = voters.iter().filter(|v| ready.contains(v)).count();
         assert!(able > voters.len() / 2, "{operation}: no quorum among {voters:?}, ready are {ready:?}");
         range.progress.retain(|node, _| members.contains(node));
+    }
+
+    /// Two ranges become one, if their replicas stand side by side, all of them ready.
+    fn merge(&mut self, operation: &Operation, (right, epoch): (RangeId, Epoch)) {
+        for id in [operation.range, right] {
+            let members = self.picture.ranges[&id].descriptor.replicas.iter().map(|r| r.node);
+            assert_eq!(self.ready(id), members.collect(), "{operation}: not everybody is ready");
+        }
+        let places = |range: &Range| -> BTreeMap<NodeId, ReplicaRole> {
+            range.descriptor.replicas.iter().map(|r| (r.node, r.role)).collect()
+        };
+        let taken = self.picture.ranges.remove(&right).expect("the range exists");
+        let range = self.picture.ranges.get_mut(&operation.range).expect("the range exists");
+        assert_eq!((range.descriptor.epoch, taken.descriptor.epoch), (operation.epoch, epoch), "{operation}");
+        assert!(!range.in_flight && !taken.in_flight, "{operation}: a change is under way");
+        assert_eq!(places(range), places(&taken), "{operation}: the replicas stand apart");
+        assert!(range.descriptor.end == taken.descriptor.start && !taken.pinned, "{operation}");
+        range.descriptor.end = taken.descriptor.end;
+        range.descriptor.epoch.0 = range.descriptor.epoch.0.max(epoch.0) + 1;
+        range.bytes += taken.bytes;
+        range.size += taken.size;
+        range.load += taken.load;
+        self.merges += 1;
     }
 
     /// The nodes of a range that are live and caught up.

@@ -10,6 +10,8 @@
 //! role 1 4 learner                        what a replica is; "gone" removes it
 //! lag 1 2                                 a replica falls behind
 //! busy 1 | idle 1                         whether a change of the range is under way
+//! pin 2 | unpin 2                         whether its first key is a boundary that is wished for
+//! load 1 20                               what it bears
 //! freeze | thaw                           whether learners catch up
 //! forget                                  the planner loses its memory
 //! plan max=5                              plans, and shows it
@@ -53,6 +55,7 @@ impl PlacementRunner {
         args.set("moves_max", &mut settings.moves_max)?;
         args.set("moves_per_node_max", &mut settings.moves_per_node_max)?;
         args.set("bytes_margin", &mut settings.bytes_margin)?;
+        args.set("merges_max", &mut settings.merges_max)?;
         if let Some(seconds) = args.named("dead_after")? {
             settings.dead_after = Duration::from_secs(seconds);
         }
@@ -106,6 +109,9 @@ impl PlacementRunner {
             "rules" => range.rules = Arc::new(args.words.get(1).ok_or("rules are missing")?.parse()?),
             "busy" => range.in_flight = true,
             "idle" => range.in_flight = false,
+            "pin" => range.pinned = true,
+            "unpin" => range.pinned = false,
+            "load" => range.load = args.number(1)?,
             "lag" => drop(range.progress.insert(NodeId(args.number(1)?), Progress::Lagging).map(|p| vec![p])),
             _ => {
                 let (node, id) = (NodeId(args.number(1)?), range.descriptor.next_replica);
@@ -205,7 +211,7 @@ impl Runner for PlacementRunner {
                 self.change_nodes(&args, name)
             }
             "range" => self.add_ranges(&args),
-            name @ ("rules" | "role" | "lag" | "busy" | "idle") => self.change_range(&args, name),
+            name @ ("rules" | "role" | "lag" | "busy" | "idle" | "pin" | "unpin" | "load") => self.change_range(&args, name),
             "freeze" => {
                 self.cluster.frozen = true;
                 Ok(String::new())

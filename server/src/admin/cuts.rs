@@ -39,6 +39,7 @@ mod tests {
     use std::time::Duration;
 
     use proto::{Epoch, NodeId, PlacementRules, RangeId, ReplicaDescriptor, ReplicaId, Span};
+    use range_split::policy::SplitLimits;
     use range_split::placement::Settings;
 
     use super::super::picture::{Sources, picture};
@@ -91,6 +92,7 @@ mod tests {
             in_flight: &BTreeSet::new(),
             wishes,
             settings: &Settings::default(),
+            limits: &SplitLimits::default(),
         };
         let picture = picture(&sources);
         let rules = picture.ranges.values().map(|r| PlacementRules::to_string(&r.rules)).collect();

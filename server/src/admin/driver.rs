@@ -17,7 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use proto::{Epoch, Key, NodeId, NodeState, RangeDescriptor, RangeId, Span};
-use range_split::placement::{Memory, Operation, plan};
+use proto::range::RangeStatus;
+use range_split::placement::{Change, Memory, Operation, plan};
 
 use super::cuts::cuts;
 use super::office::Office;
@@ -55,6 +56,8 @@ struct Work {
 struct Flight {
     epoch: Epoch,
     leader: Option<NodeId>,
+    /// Whether another range takes it in.
+    merged: bool,
     /// When it had been carried out.
     landed: Option<Duration>,
 }
@@ -201,7 +204,9 @@ impl Driver {
         state.flights.retain(|range, flight| {
             let Some(landed) = flight.landed else { return true };
             let seen = reports.ranges.get(range);
-            let shows = seen.is_some_and(|s| s.descriptor.epoch > flight.epoch || Some(s.leader) != flight.leader);
+            let newer = |s: &RangeStatus| s.descriptor.epoch > flight.epoch || Some(s.leader) != flight.leader;
+            // A range that was merged away is not reported any more.
+            let shows = seen.map_or(flight.merged, newer);
             !shows && now < landed + REPORTED_WITHIN
         });
         let in_flight: BTreeSet<RangeId> = state.flights.keys().copied().collect();
@@ -214,6 +219,7 @@ impl Driver {
             in_flight: &in_flight,
             wishes,
             settings: &self.knobs.placement,
+            limits: &self.knobs.splitting,
         };
         if !is_whole(&sources) {
             return Work::default();
@@ -227,7 +233,7 @@ impl Driver {
         for cut in &cuts {
             if let Some(range) = picture.ranges.get_mut(&cut.range.id) {
                 range.in_flight = true;
-                let flight = Flight { epoch: cut.range.epoch, leader: range.leader, landed: None };
+                let flight = Flight { epoch: cut.range.epoch, leader: range.leader, merged: false, landed: None };
                 state.flights.insert(cut.range.id, flight);
             }
         }
@@ -235,9 +241,14 @@ impl Driver {
         state.memory = planned.memory;
         state.refusals = planned.refusals.iter().map(ToString::to_string).collect();
         for operation in &planned.operations {
-            let leader = picture.ranges.get(&operation.range).and_then(|range| range.leader);
-            let flight = Flight { epoch: operation.epoch, leader, landed: None };
-            state.flights.insert(operation.range, flight);
+            let mut take_off = |range: RangeId, epoch: Epoch, merged: bool| {
+                let leader = picture.ranges.get(&range).and_then(|range| range.leader);
+                state.flights.insert(range, Flight { epoch, leader, merged, landed: None });
+            };
+            take_off(operation.range, operation.epoch, false);
+            if let Change::TakeIn { right, epoch } = operation.change {
+                take_off(right, epoch, true);
+            }
         }
         Work { operations: planned.operations, cuts }
     }
@@ -283,14 +294,16 @@ impl Driver {
                 state.memory.fail(now, range);
             }
         }
-        if let Some(flight) = state.flights.get_mut(&range) {
-            flight.landed = Some(now);
-        }
+        drop(state);
+        self.land(now, range);
     }
 
     async fn carry_out(&self, operation: Operation) {
+        if let Change::TakeIn { right, epoch } = operation.change {
+            return self.merge(operation, (right, epoch)).await;
+        }
         let range = operation.range;
-        let descriptor = self.db.reported(range).filter(|descriptor| descriptor.epoch == operation.epoch);
+        let descriptor = self.reported_at(range, operation.epoch);
         let request = descriptor.as_ref().and_then(|descriptor| operation.change.request(descriptor));
         let (Some(descriptor), Some(request)) = (descriptor, request) else {
             self.state().flights.remove(&range);
@@ -310,9 +323,48 @@ impl Driver {
             }
         };
         tracing::info!(%range, what, why, outcome, "placement");
+        self.land(now, range);
+        self.office.note(range, (what, None), why, outcome).await;
+    }
+
+    /// Has a range take in the one on its right.
+    async fn merge(&self, operation: Operation, (right, right_epoch): (RangeId, Epoch)) {
+        let left = operation.range;
+        let known = self.reported_at(left, operation.epoch).zip(self.reported_at(right, right_epoch));
+        let Some((descriptor, neighbour)) = known else {
+            let mut state = self.state();
+            state.flights.remove(&left);
+            state.flights.remove(&right);
+            return;
+        };
+        let result = self.db.merge_ranges(&descriptor, &neighbour).await;
+        let now = self.now();
+        let outcome = match &result {
+            Ok(()) => {
+                self.knobs.probe.took(Path::Placed);
+                "done".to_string()
+            }
+            Err(error) => {
+                self.state().memory.fail_merge(now, left, right);
+                error.to_string()
+            }
+        };
+        let (what, why) = (operation.change.to_string(), operation.reason.to_string());
+        tracing::info!(range = %left, what, why, outcome, "placement");
+        self.land(now, left);
+        self.land(now, right);
+        self.office.note(left, (what, Some(neighbour.start)), why, outcome).await;
+    }
+
+    /// A range as it was last reported, if it still was at this epoch.
+    fn reported_at(&self, range: RangeId, epoch: Epoch) -> Option<RangeDescriptor> {
+        self.db.reported(range).filter(|descriptor| descriptor.epoch == epoch)
+    }
+
+    /// What was under way for a range has been carried out, or has failed.
+    fn land(&self, now: Duration, range: RangeId) {
         if let Some(flight) = self.state().flights.get_mut(&range) {
             flight.landed = Some(now);
         }
-        self.office.note(range, (what, None), why, outcome).await;
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::{NodeId, NodeRecord, NodeState, PlacementRules, RangeDescriptor, RangeId, Span};
+use proto::{Key, NodeId, NodeRecord, NodeState, PlacementRules, RangeDescriptor, RangeId, Span};
+use range_split::policy::SplitLimits;
 use range_split::placement::{Node, NodeIntent, NodeStatus, Picture, Progress, Range, Settings};
 
 use crate::kv::reports::Reports;
@@ -29,6 +30,7 @@ pub struct Sources<'a> {
     /// What operators wish for parts of the key space, in order.
     pub wishes: &'a [Wish],
     pub settings: &'a Settings,
+    pub limits: &'a SplitLimits,
 }
 
 /// Whether every member has reported everything that it leads, or has been silent for long enough.
@@ -49,7 +51,7 @@ pub fn picture(sources: &Sources<'_>) -> Picture {
     let silent = |node: NodeId| nodes.get(&node).is_none_or(|node| !node.is_live());
     let mut ranges = BTreeMap::new();
     for descriptor in sources.descriptors {
-        ranges.insert(descriptor.id, unled(descriptor.clone(), rules.of(descriptor)));
+        ranges.insert(descriptor.id, unled(descriptor.clone(), &rules));
     }
     for (id, status) in &sources.reports.ranges {
         let leader = Some(status.leader).filter(|leader| !silent(*leader));
@@ -61,14 +63,45 @@ pub fn picture(sources: &Sources<'_>) -> Picture {
             descriptor: status.descriptor.clone(),
             leader,
             bytes: status.bytes + RANGE_BYTES,
+            size: status.bytes,
             load: status.load,
             progress: Progress::of_all(status),
             rules: rules.of(&status.descriptor),
-            in_flight: sources.in_flight.contains(id),
+            pinned: status.pinned || rules.begin_or_end_at(&status.descriptor.start),
+            in_flight: status.frozen.is_some() || sources.in_flight.contains(id),
         };
         ranges.insert(*id, range);
     }
-    Picture { now: sources.now, nodes, ranges, settings: sources.settings.clone() }
+    for id in outdated(&ranges) {
+        ranges.remove(&id);
+    }
+    Picture {
+        now: sources.now,
+        nodes,
+        ranges,
+        settings: sources.settings.clone(),
+        limits: sources.limits.clone(),
+    }
+}
+
+/// Ranges whose keys another one holds that is newer: they were merged into it, or split since, and this has not been reported yet.
+fn outdated(ranges: &BTreeMap<RangeId, Range>) -> Vec<RangeId> {
+    let mut order: Vec<&RangeDescriptor> = ranges.values().map(|range| &range.descriptor).collect();
+    order.sort_by_key(|descriptor| &descriptor.start);
+    let mut outdated = Vec::new();
+    let mut last: Option<&RangeDescriptor> = None;
+    for descriptor in order {
+        match last.filter(|last| last.end > descriptor.start) {
+            Some(last) if last.epoch >= descriptor.epoch => {
+                outdated.push(descriptor.id);
+                continue;
+            }
+            Some(last) => outdated.push(last.id),
+            None => {}
+        }
+        last = Some(descriptor);
+    }
+    outdated
 }
 
 /// Which rules hold where.
@@ -90,10 +123,20 @@ impl Rules<'_> {
         let covering = nearest.filter(|(span, _)| span.covers(&range.span()));
         covering.map_or_else(|| self.default.clone(), |(_, rules)| rules.clone())
     }
+
+    /// Whether one of the wishes is for keys up to here, or from here on. Though what lies on both sides keeps to the same rules, it is not to
+    /// be merged: a range that holds more than one wish speaks of keeps to none.
+    fn begin_or_end_at(&self, key: &Key) -> bool {
+        let before = self.wished.partition_point(|(span, _)| span.start < *key);
+        let begins = self.wished.get(before).is_some_and(|(span, _)| span.start == *key);
+        begins || before.checked_sub(1).is_some_and(|place| self.wished[place].0.end == *key)
+    }
 }
 
-fn unled(descriptor: RangeDescriptor, rules: Arc<PlacementRules>) -> Range {
-    Range { descriptor, leader: None, bytes: 0, load: 0, progress: BTreeMap::new(), rules, in_flight: false }
+fn unled(descriptor: RangeDescriptor, rules: &Rules<'_>) -> Range {
+    let rules = rules.of(&descriptor);
+    let (bytes, size, load, progress) = (0, 0, 0, BTreeMap::new());
+    Range { descriptor, leader: None, bytes, size, load, progress, rules, pinned: false, in_flight: false }
 }
 
 fn node(sources: &Sources<'_>, member: &NodeRecord) -> Node {

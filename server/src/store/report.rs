@@ -35,6 +35,8 @@ fn is_news(old: &RangeStatus, new: &RangeStatus) -> bool {
     };
     old.descriptor.epoch != new.descriptor.epoch
         || old.note != new.note
+        || old.pinned != new.pinned
+        || old.frozen != new.frozen
         || ready(old) != ready(new)
         || differs(old.bytes, new.bytes, BYTES)
         || differs(old.load, new.load, LOAD)
