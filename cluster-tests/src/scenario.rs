@@ -92,7 +92,17 @@ pub fn draw_moving(seed: u64, nodes: usize) -> Options {
     knobs.splitting.rate_max = rng.between(50, 1_000);
     knobs.splitting.window = Duration::from_millis(rng.between(500, 5_000));
     knobs.splitting.touches_min = rng.between(5, 100);
+    draw_lulls(knobs, &mut Rng::new(seed, "lulls"));
     options
+}
+
+/// When the driver merges neighbours: in most seeds soon, in some never.
+fn draw_lulls(knobs: &mut Knobs, rng: &mut Rng) {
+    let splitting = &mut knobs.splitting;
+    splitting.merge_age_min = Duration::from_millis(if rng.one_in(4) { 300_000 } else { rng.between(200, 6_000) });
+    splitting.merge_bytes_permille = rng.between(100, 900);
+    splitting.merge_rate_permille = rng.between(100, 900);
+    knobs.placement.merges_max = rng.between(1, 4) as usize;
 }
 
 /// As [`draw`]; each range has so many replicas.
@@ -175,6 +185,7 @@ fn draw_transfers(knobs: &mut Knobs, replicas: usize, rng: &mut Rng) {
 pub fn draw_merging(seed: u64, nodes: usize) -> Options {
     let mut options = if nodes.is_multiple_of(2) { draw_moving(seed, nodes) } else { draw(seed, nodes) };
     let mut rng = Rng::new(seed, "merging");
+    draw_lulls(&mut options.knobs, &mut Rng::new(seed, "lulls"));
     keep_reshaping(&mut options.faults, &mut rng, 17 * SECOND);
     options
 }

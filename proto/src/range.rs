@@ -50,6 +50,9 @@ pub enum RangeOperation {
         #[n(0)]
         frozen_at: u64,
     },
+    /// Whether the range's first key is a boundary that an operator asks for. Such a range is not merged with what lies left of it.
+    #[n(9)]
+    Pin(#[n(0)] bool),
 }
 
 /// Why a range serves nothing: the one on its left is about to take it in.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proto::{NodeId, RangeDescriptor, RangeId, keyspace};
+use server::kv::Kv as _;
 use server::store::transfer::Haste;
 
 use super::disk::Loss;
@@ -201,7 +202,11 @@ impl World {
         let start = rng.pick(&known).start.clone();
         let node = *rng.pick(&running);
         let Some(db) = self.db(node) else { return };
-        let task = async move { drop(db.unite(&start, PATIENCE).await) };
+        // It may begin where it was asked to.
+        let task = async move {
+            let _ = db.unsplit(&start).await;
+            drop(db.unite(&start, PATIENCE).await);
+        };
         self.executor.spawn(node, Box::pin(task));
     }
 

@@ -349,7 +349,8 @@ impl Driver {
                 error.to_string()
             }
         };
-        let (what, why) = (operation.change.to_string(), operation.reason.to_string());
+        let what = format!("{}, which began at", operation.change);
+        let why = operation.reason.to_string();
         tracing::info!(range = %left, what, why, outcome, "placement");
         self.land(now, left);
         self.land(now, right);

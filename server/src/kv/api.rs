@@ -127,8 +127,14 @@ pub trait Kv: Send + Sync {
     }
 
     /// Splits the range that holds `key` so that `key` becomes the first key of a new range. A key that is
-    /// a boundary already is fine.
+    /// a boundary already is fine. Boundaries that were asked for stay, whatever becomes of the ranges.
     async fn split(&self, key: &Key) -> Result<(), Error>;
+
+    /// Gives up a boundary that was asked for: the range that begins at `key` may be merged with the one on its left.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if no range begins there.
+    async fn unsplit(&self, key: &Key) -> Result<(), Error>;
 
     /// The latest conflicts of this node's transactions, the newest first, and when they were met.
     fn recent_conflicts(&self) -> Vec<(Timestamp, Conflict)>;

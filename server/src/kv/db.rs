@@ -334,6 +334,10 @@ impl Kv for Db {
         self.split_at(key).await
     }
 
+    async fn unsplit(&self, key: &Key) -> Result<(), Error> {
+        self.unsplit_at(key).await
+    }
+
     fn recent_conflicts(&self) -> Vec<(Timestamp, Conflict)> {
         self.shared.counters.recent()
     }

@@ -99,10 +99,39 @@ impl Db {
         let mut tries = 0;
         loop {
             let range = self.shared.router.range_of(key);
-            if self.split_as(&range, key, true).await? {
+            let done = match range.start == *key {
+                true => self.pin(&range, true).await?,
+                false => self.split_as(&range, key, true).await?,
+            };
+            if done {
                 return Ok(());
             }
             self.repartition(key, &mut tries).await.map_err(Error::from_failure)?;
+        }
+    }
+
+    /// Gives up a boundary that was asked for: the range that begins there may be merged with what lies left of it.
+    pub(super) async fn unsplit_at(&self, key: &Key) -> Result<(), Error> {
+        let mut tries = 0;
+        loop {
+            // What is known here may have been split or merged since.
+            let range = self.inspect(key).await?.descriptor;
+            if range.start != *key {
+                return Err(Error::Invalid(format!("no range begins at key {key}")));
+            }
+            if self.pin(&range, false).await? {
+                return Ok(());
+            }
+            self.repartition(key, &mut tries).await.map_err(Error::from_failure)?;
+        }
+    }
+
+    /// Says of a range that is still as described whether its first key is a boundary that stays. Says whether it was.
+    async fn pin(&self, range: &RangeDescriptor, pinned: bool) -> Result<bool, Error> {
+        let pin = Operation::Range(RangeOperation::Pin(pinned));
+        match self.shared.router.call(range, pin, self.shared.knobs.request_deadline).await {
+            Err(Failure::Repartition { .. }) => Ok(false),
+            reply => reply.map(|_| true).map_err(Error::from_failure),
         }
     }
 

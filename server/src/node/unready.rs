@@ -62,6 +62,10 @@ impl Kv for Unready {
         self.ready()?.split(key).await
     }
 
+    async fn unsplit(&self, key: &Key) -> Result<(), Error> {
+        self.ready()?.unsplit(key).await
+    }
+
     fn recent_conflicts(&self) -> Vec<(Timestamp, Conflict)> {
         self.db().map(Kv::recent_conflicts).unwrap_or_default()
     }

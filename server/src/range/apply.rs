@@ -153,6 +153,10 @@ impl Replica {
             }
             Trigger::Thaw { frozen_at } => self.apply_thaw(cx, batch, frozen_at),
             Trigger::Advance { descriptor } => self.apply_advance(cx, batch, descriptor),
+            Trigger::Pin(pinned) => {
+                self.state.pinned = pinned;
+                state::put_state(batch, &self.state);
+            }
             // It speaks to the next leader.
             Trigger::HandOver { .. } => {}
         }

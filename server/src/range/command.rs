@@ -85,6 +85,9 @@ pub enum Trigger {
         #[n(0)]
         frozen_at: u64,
     },
+    /// Whether the range's first key is a boundary that stays until somebody asks for the contrary.
+    #[n(8)]
+    Pin(#[n(0)] bool),
     /// The epoch moves on, and with it everything that was planned for the last one comes to nothing.
     #[n(7)]
     Advance {

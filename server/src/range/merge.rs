@@ -120,6 +120,9 @@ impl Replica {
         self.may_reshape()?;
         self.must_be_settled()?;
         fit(left, self.descriptor())?;
+        if self.state.pinned {
+            return Err(invalid(format!("{} begins at a boundary that was asked for", self.descriptor().id)));
+        }
         let Some(leading) = self.leading.as_ref() else { return Err(self.refusal()) };
         let trigger = Trigger::Freeze {
             left: left.id,

@@ -219,6 +219,7 @@ impl Replica {
                 Step::of_range(self.evaluate_merge(right, *frozen_at).map(Some), writes)
             }
             RangeOperation::Advance => Step::of_range(self.evaluate_advance().map(Some), writes),
+            RangeOperation::Pin(pinned) => Step::of_range(self.evaluate_pin(*pinned), writes),
             RangeOperation::Thaw { frozen_at } => Step::of_range(self.evaluate_thaw(*frozen_at), writes),
             RangeOperation::Transfer(to) => answer(self.hand_over(cx, *to)),
             // The store's own business.
@@ -251,6 +252,12 @@ impl Replica {
                 Step::Propose(Box::new(Proposed::of_range(trigger, reply)), writes, Timestamp::ZERO)
             }
         }
+    }
+
+    /// The command that says whether the range's first key is a boundary that stays, unless that is known.
+    fn evaluate_pin(&self, pinned: bool) -> Result<Option<Proposed>, Refusal> {
+        self.may_reshape()?;
+        Ok((self.state.pinned != pinned).then(|| Proposed::of_range(Trigger::Pin(pinned), ReplyBody::Ok)))
     }
 
     fn propose(

@@ -120,6 +120,10 @@ impl Tail {
                 self.state.frozen.take_if(|frozen| frozen.index == frozen_at);
                 return false;
             }
+            Some(Trigger::Pin(pinned)) => {
+                self.state.pinned = pinned;
+                return false;
+            }
             Some(Trigger::HandOver { .. }) | None => return false,
         }
         true

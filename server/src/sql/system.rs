@@ -64,6 +64,7 @@ impl SystemTable {
                 ("leader", Int8),
                 ("replicas", Text),
                 ("epoch", Int8),
+                ("pinned", Bool),
                 ("note", Text),
                 ("last_decision", Text),
                 ("decided_at", TimestampTz),

@@ -49,6 +49,7 @@ struct Shared {
     committed: BTreeMap<TxnId, Timestamp>,
     /// Calls of the layer, for tests of what a plan costs.
     operations: Vec<&'static str>,
+    pinned: BTreeSet<Key>,
     /// What leaders have to say of their ranges, and the ranges that have none.
     notes: BTreeMap<RangeId, String>,
     unled: BTreeSet<RangeId>,
@@ -184,7 +185,7 @@ impl Kv for MemoryKv {
                 load: 0,
                 note: shared.notes.get(&descriptor.id).cloned(),
                 frozen: None,
-                pinned: false,
+                pinned: shared.pinned.contains(&descriptor.start),
             };
             let led = !shared.unled.contains(&descriptor.id);
             RangeSurvey { descriptor, status: led.then_some(status) }
@@ -193,8 +194,17 @@ impl Kv for MemoryKv {
     }
 
     async fn split(&self, key: &Key) -> Result<(), Error> {
-        self.shared().splits.insert(key.clone());
+        let mut shared = self.shared();
+        shared.splits.insert(key.clone());
+        shared.pinned.insert(key.clone());
         Ok(())
+    }
+
+    async fn unsplit(&self, key: &Key) -> Result<(), Error> {
+        let mut shared = self.shared();
+        shared.pinned.remove(key);
+        let begins = shared.splits.contains(key);
+        begins.then_some(()).ok_or_else(|| Error::Invalid(format!("no range begins at key {key}")))
     }
 
     fn recent_conflicts(&self) -> Vec<(Timestamp, Conflict)> {

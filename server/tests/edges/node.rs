@@ -110,6 +110,10 @@ impl Kv for RealTime {
         self.memory.split(key).await
     }
 
+    async fn unsplit(&self, key: &Key) -> Result<(), Error> {
+        self.memory.unsplit(key).await
+    }
+
     fn recent_conflicts(&self) -> Vec<(Timestamp, Conflict)> {
         self.memory.recent_conflicts()
     }

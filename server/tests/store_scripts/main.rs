@@ -10,7 +10,8 @@
 //! read q1 n1 a [ts=50]  reads at n1, at its present or a timestamp
 //! past q1 n2 a ts=50    reads at n2, whether it leads or not, what it knows to be closed
 //! intent i1 n1 a=1      writes an intent at n1, at its present or `ts=`; `attempt=2`: the transaction tries again
-//! split s1 n1 m id=2    makes m the first key of the new range r2
+//! split s1 n1 m id=2    makes m the first key of the new range r2; `pinned=1`: by an operator's wish
+//! pin p1 n1 range=2 pinned=0             r2 may be merged with what lies left of it; `pinned=1`: not any more
 //! freeze f1 n1 range=2 left=1            freezes r2, so that r1 can take it in
 //! ready y1 n1 range=2 left=1 frozen-at=7 asks n1 whether its replicas of both are ready, as entry 7 froze r2
 //! merge m1 n1 range=1 right=2 frozen-at=7 has r1 take in r2

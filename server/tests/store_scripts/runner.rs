@@ -197,7 +197,8 @@ impl StoreRunner {
             "split" => {
                 let right = RangeId(args.needed("id")?);
                 let key = Key::from(args.word()?);
-                (key.clone(), RangeOperation::Split(Split { key, right, pinned: false }))
+                let pinned = args.number("pinned")?.is_some_and(|pinned| pinned > 0);
+                (key.clone(), RangeOperation::Split(Split { key, right, pinned }))
             }
             "freeze" => (here()?.start, RangeOperation::Freeze(self.known_at(to, RangeId(args.needed("left")?))?)),
             "ready" => (
@@ -208,6 +209,7 @@ impl StoreRunner {
                 let right = self.known_at(to, RangeId(args.needed("right")?))?;
                 (a, RangeOperation::Merge { right, frozen_at: args.needed("frozen-at")? })
             }
+            "pin" => (here()?.start, RangeOperation::Pin(args.needed("pinned")? > 0)),
             "advance" => (a, RangeOperation::Advance),
             "thaw" => (here()?.start, RangeOperation::Thaw { frozen_at: args.needed("frozen-at")? }),
             "transfer" => (a, RangeOperation::Transfer(node(args.word()?)?)),
@@ -271,7 +273,7 @@ impl Runner for StoreRunner {
         match command.name.as_str() {
             "tick" => self.tick(args)?,
             "write" | "read" | "past" | "intent" | "split" | "members" | "transfer" | "freeze" | "ready" | "merge"
-            | "advance" | "thaw" => self.ask(&command.name, args)?,
+            | "advance" | "thaw" | "pin" => self.ask(&command.name, args)?,
             "add" => self.world.add(node(args.word()?)?),
             "cut" | "join" => self.world.cut(node(args.word()?)?, command.name == "cut"),
             "hold" => self.world.hold(node(args.word()?)?, true),

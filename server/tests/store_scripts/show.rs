@@ -84,6 +84,8 @@ fn kind(trigger: &Trigger) -> &'static str {
         Trigger::Merge(_) => "merge",
         Trigger::Thaw { .. } => "thaw",
         Trigger::Advance { .. } => "advance",
+        Trigger::Pin(true) => "pin",
+        Trigger::Pin(false) => "unpin",
     }
 }
 

@@ -1,5 +1,6 @@
 //! Table definitions, within a transaction.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proto::{Datum, Key};
@@ -11,7 +12,8 @@ use super::super::expr::{EvalContext, Expr};
 use super::super::plan::PlacementChanges;
 use super::super::plan::statement::undefined_table;
 use super::super::schema::{Table, TableDescriptor};
-use crate::kv::{Kv, Transaction};
+use super::place;
+use crate::kv::{self, Kv, Transaction};
 
 /// Creates a table; `None` if it exists and may.
 ///
@@ -64,6 +66,41 @@ pub async fn split(kv: &dyn Kv, table: &Table, rows: &[Vec<Expr>], eval: &EvalCo
     }
     for key in &keys {
         kv.split(key).await?;
+    }
+    Ok(())
+}
+
+/// Gives up boundaries of ranges that were asked for: those at the given prefixes of the primary key, or all in the table.
+///
+/// # Errors
+/// `22004` for NULL; `22023` where no range begins; those of the key-value layer.
+pub async fn unsplit(
+    kv: &dyn Kv,
+    table: &Arc<Table>,
+    rows: Option<&[Vec<Expr>]>,
+    eval: &EvalContext<'_>,
+) -> Result<()> {
+    let span = table.span();
+    let starts = kv.ranges(&span).await?.into_iter().map(|range| range.descriptor.start);
+    let starts: BTreeSet<Key> = starts.filter(|start| span.contains(start)).collect();
+    let keys = match rows {
+        None => starts.into_iter().collect(),
+        Some(rows) => {
+            let keys: Vec<Key> = rows.iter().map(|row| key_of(table, row, eval)).collect::<Result<_>>()?;
+            if let Some(key) = keys.iter().find(|key| !starts.contains(key)) {
+                let message = format!("no range begins at {}", place::place(key, std::slice::from_ref(table)));
+                return Err(Error::new(state::INVALID_PARAMETER, message)
+                    .hint(format!("SHOW RANGES FROM TABLE {} shows where its ranges begin.", table.name())));
+            }
+            keys
+        }
+    };
+    for key in keys {
+        match kv.unsplit(&key).await {
+            // It has been merged meanwhile, so it was given up.
+            Err(kv::Error::Invalid(_)) => {}
+            other => other?,
+        }
     }
     Ok(())
 }

@@ -72,6 +72,7 @@ fn range(survey: &RangeSurvey, decision: Option<&Decision>, tables: &[Arc<Table>
         status.map_or(Datum::Null, |s| number(s.leader.0)),
         text(replicas(descriptor)),
         number(descriptor.epoch.0),
+        status.map_or(Datum::Null, |s| Datum::Bool(s.pinned)),
         status.and_then(|s| s.note.clone()).map_or(Datum::Null, Datum::Text),
         decision.map_or(Datum::Null, decided),
         decision.map_or(Datum::Null, |d| moment(d.at)),

@@ -1,7 +1,7 @@
 //! Statements that `sqlparser` does not know, or knows with less than we need.
 //!
 //! ```text
-//! ALTER TABLE t SPLIT AT VALUES (k, ...), ...
+//! ALTER TABLE t SPLIT AT VALUES (k, ...), ...     ALTER TABLE t UNSPLIT AT VALUES (k, ...), ... | ALL
 //! ALTER TABLE t SET (option = value, ...)         ALTER TABLE t RESET (option, ...)
 //! SHOW RANGES [FROM TABLE t]      SHOW RANGE FROM TABLE t FOR ROW (k, ...)
 //! SHOW PLACEMENT [FOR TABLE t]    SHOW JOBS [LIMIT n]             SHOW REFUSALS
@@ -22,6 +22,11 @@ pub enum Extension {
     SplitAt {
         table: ast::ObjectName,
         rows: Vec<Vec<ast::Expr>>,
+    },
+    /// Gives up range boundaries that were made so: those at these rows, or all of the table.
+    Unsplit {
+        table: ast::ObjectName,
+        rows: Option<Vec<Vec<ast::Expr>>>,
     },
     /// Sets options of a table, or gives them up where there is no value.
     SetOptions {
@@ -147,15 +152,21 @@ fn alter_table(parser: &mut Parser<'_>) -> Result<Option<Extension>, ParserError
     }
     let parenthesis = parser.peek_nth_token_ref(ahead + 1).token == Token::LParen;
     let splits = is_word(parser, ahead, "SPLIT") && is_word(parser, ahead + 1, "AT");
+    let unsplits = is_word(parser, ahead, "UNSPLIT");
     let sets = is_word(parser, ahead, "SET") && parenthesis;
     let resets = is_word(parser, ahead, "RESET") && parenthesis;
-    if !(splits || sets || resets) {
+    if !(splits || unsplits || sets || resets) {
         return Ok(None);
     }
     let _ = words(parser, &["ALTER", "TABLE"]);
     let table = parser.parse_object_name(false)?;
     if splits {
-        return split_at(parser, table).map(Some);
+        return Ok(Some(Extension::SplitAt { table, rows: rows_after(parser, &["SPLIT", "AT"])? }));
+    }
+    if unsplits {
+        let all = words(parser, &["UNSPLIT", "ALL"]);
+        let rows = if all { None } else { Some(rows_after(parser, &["UNSPLIT", "AT"])?) };
+        return Ok(Some(Extension::Unsplit { table, rows }));
     }
     let _ = words(parser, &["SET"]) || words(parser, &["RESET"]);
     parser.expect_token(&Token::LParen)?;
@@ -171,13 +182,13 @@ fn alter_table(parser: &mut Parser<'_>) -> Result<Option<Extension>, ParserError
     Ok(Some(Extension::SetOptions { table, options }))
 }
 
-fn split_at(parser: &mut Parser<'_>, table: ast::ObjectName) -> Result<Extension, ParserError> {
-    if !words(parser, &["SPLIT", "AT", "VALUES"]) {
-        let _ = words(parser, &["SPLIT", "AT"]);
-        return parser.expected("VALUES", parser.peek_token());
+/// `VALUES (value, ...), ...` behind some words.
+fn rows_after(parser: &mut Parser<'_>, before: &[&str]) -> Result<Vec<Vec<ast::Expr>>, ParserError> {
+    let mut ahead = before.iter().copied().chain(["VALUES"]);
+    match ahead.find(|word| !words(parser, &[word])) {
+        Some(missing) => parser.expected(missing, parser.peek_token()),
+        None => parser.parse_comma_separated(row),
     }
-    let rows = parser.parse_comma_separated(row)?;
-    Ok(Extension::SplitAt { table, rows })
 }
 
 /// `(value, ...)`

@@ -1,4 +1,4 @@
-//! `CREATE TABLE`, `DROP TABLE`, `TRUNCATE`, `ALTER TABLE ... SPLIT AT` and `SHOW RANGE ... FOR ROW`.
+//! `CREATE TABLE`, `DROP TABLE`, `TRUNCATE`, `ALTER TABLE ... SPLIT AT`, `... UNSPLIT` and `SHOW RANGE ... FOR ROW`.
 
 use proto::{DataType, PlacementRules};
 use sqlparser::ast::{self, ColumnOption, Statement as Sql, TableConstraint};
@@ -253,6 +253,17 @@ pub fn split_at(planner: &mut Planner<'_>, name: &ast::ObjectName, rows: &[Vec<a
     let table = planner.table(name)?;
     let rows = rows.iter().map(|row| key_values(planner, &table, row, "SPLIT AT")).collect::<Result<_>>()?;
     Ok(Plan::SplitAt { table, rows })
+}
+
+/// Plans `ALTER TABLE ... UNSPLIT`.
+///
+/// # Errors
+/// As [`split_at`].
+pub fn unsplit(planner: &mut Planner<'_>, name: &ast::ObjectName, rows: Option<&[Vec<ast::Expr>]>) -> Result<Plan> {
+    let table = planner.table(name)?;
+    let mut key_of = |row: &Vec<ast::Expr>| key_values(planner, &table, row, "UNSPLIT AT");
+    let rows = rows.map(|rows| rows.iter().map(&mut key_of).collect::<Result<_>>()).transpose()?;
+    Ok(Plan::Unsplit { table, rows })
 }
 
 /// Binds values for the first columns of a table's primary key.

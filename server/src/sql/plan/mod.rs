@@ -75,6 +75,11 @@ pub enum Plan {
         table: Arc<Table>,
         rows: Vec<Vec<Expr>>,
     },
+    /// Without rows: all boundaries in the table.
+    Unsplit {
+        table: Arc<Table>,
+        rows: Option<Vec<Vec<Expr>>>,
+    },
     /// The lines to show.
     Explain(Vec<String>),
     Show(Show),
@@ -107,7 +112,7 @@ impl Plan {
             Plan::CreateTable { .. } => "CREATE TABLE",
             Plan::DropTables { .. } => "DROP TABLE",
             Plan::Truncate(_) => "TRUNCATE TABLE",
-            Plan::SplitAt { .. } | Plan::Place { .. } => "ALTER TABLE",
+            Plan::SplitAt { .. } | Plan::Unsplit { .. } | Plan::Place { .. } => "ALTER TABLE",
             Plan::Explain(_) => "EXPLAIN",
             Plan::Show(_) => "SHOW",
             Plan::Begin(_) => "BEGIN",

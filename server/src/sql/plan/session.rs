@@ -147,7 +147,7 @@ fn refused(sql: &Sql) -> Error {
         Sql::CreateType { .. } => "CREATE TYPE",
         Sql::CreateRole(_) => "CREATE ROLE",
         Sql::CreateExtension(_) => "CREATE EXTENSION",
-        Sql::AlterTable(_) => "ALTER TABLE other than SPLIT AT",
+        Sql::AlterTable(_) => "ALTER TABLE other than SPLIT AT, UNSPLIT, SET and RESET",
         Sql::Copy { .. } => "COPY",
         Sql::Merge(_) => "MERGE",
         Sql::Grant(_) => "GRANT",

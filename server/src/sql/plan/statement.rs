@@ -49,6 +49,7 @@ pub fn tables_of(statement: &Statement) -> Result<Vec<String>> {
 fn named_by_extension(extension: &Extension) -> Option<&ast::ObjectName> {
     match extension {
         Extension::SplitAt { table, .. }
+        | Extension::Unsplit { table, .. }
         | Extension::SetOptions { table, .. }
         | Extension::ShowRange { table, .. }
         | Extension::ShowColumns { table } => Some(table),
@@ -286,6 +287,9 @@ fn plan_sql(planner: &mut Planner<'_>, sql: &Sql) -> Result<(Plan, Vec<Column>)>
 fn plan_extension(planner: &mut Planner<'_>, extension: &Extension) -> Result<(Plan, Vec<Column>)> {
     let show = match extension {
         Extension::SplitAt { table, rows } => return Ok((ddl::split_at(planner, table, rows)?, Vec::new())),
+        Extension::Unsplit { table, rows } => {
+            return Ok((ddl::unsplit(planner, table, rows.as_deref())?, Vec::new()));
+        }
         Extension::Abort => return Ok((Plan::Rollback, Vec::new())),
         Extension::ShowRanges { table } => Show::Ranges(table.as_ref().map(|t| planner.table(t)).transpose()?),
         Extension::SetOptions { table, options } => {

@@ -8,7 +8,7 @@
 //! Under a key a query does not stream: its rows are gathered, within the limit for what is kept, before any of them leaves.
 //!
 //! `SHOW` and what plans nothing on rows (`SET`, `EXPLAIN`) is not a part of the request: it is neither kept nor compared. Nor is
-//! `ALTER TABLE ... SPLIT AT`, which is no transaction, and can be repeated as it is.
+//! `ALTER TABLE ... SPLIT AT` or `UNSPLIT`, which is no transaction, and can be repeated as it is.
 
 use proto::{Datum, codec};
 

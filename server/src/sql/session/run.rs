@@ -112,18 +112,25 @@ impl Session {
                 let request = Request { prepared, params: &params };
                 self.run_in_transaction(planned, request, extent).await
             }
-            Plan::SplitAt { table, rows } => {
-                if self.is_explicit() {
-                    let message = "ALTER TABLE ... SPLIT AT cannot run inside a transaction block";
-                    return Err(Error::new(state::ACTIVE_TRANSACTION, message));
-                }
-                let kv = self.sql.kv.clone();
-                let eval = EvalContext { params: &params, now: 0, session: Some(&self.info), kv: Some(&*kv) };
-                ddl::split(&*kv, table, rows, &eval).await?;
-                Ok(Outcome::done(planned.plan.tag()))
-            }
+            Plan::SplitAt { .. } | Plan::Unsplit { .. } => self.reshape(&planned.plan, &params).await,
             _ => self.run_control(&planned.plan, &prepared.statement).await,
         }
+    }
+
+    /// Makes or gives up boundaries of ranges, which is no transaction.
+    async fn reshape(&mut self, plan: &Plan, params: &[Datum]) -> Result<Outcome> {
+        if self.is_explicit() {
+            let message = "ALTER TABLE ... SPLIT AT and UNSPLIT cannot run inside a transaction block";
+            return Err(Error::new(state::ACTIVE_TRANSACTION, message));
+        }
+        let kv = self.sql.kv.clone();
+        let eval = EvalContext { params, now: 0, session: Some(&self.info), kv: Some(&*kv) };
+        match plan {
+            Plan::SplitAt { table, rows } => ddl::split(&*kv, table, rows, &eval).await?,
+            Plan::Unsplit { table, rows } => ddl::unsplit(&*kv, table, rows.as_deref(), &eval).await?,
+            _ => return Err(Error::new(state::INTERNAL, "this statement changes no boundaries")),
+        }
+        Ok(Outcome::done(plan.tag()))
     }
 
     /// The prepared plan, or a new one if the catalog has changed since.
