@@ -186,7 +186,7 @@ pub fn draw_merging(seed: u64, nodes: usize) -> Options {
     let mut options = if nodes.is_multiple_of(2) { draw_moving(seed, nodes) } else { draw(seed, nodes) };
     let mut rng = Rng::new(seed, "merging");
     draw_lulls(&mut options.knobs, &mut Rng::new(seed, "lulls"));
-    keep_reshaping(&mut options.faults, &mut rng, 17 * SECOND);
+    keep_reshaping(&mut options.faults, &mut rng, nodes, 17 * SECOND);
     options
 }
 

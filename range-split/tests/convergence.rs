@@ -226,7 +226,10 @@ fn small_ranges_become_few_without_a_move_too_many() {
 fn splits_and_merges_do_not_chase_each_other() {
     let mut cluster = Cluster::default();
     cluster.picture.nodes = (1..=3).map(|id| (NodeId(id), node(id))).collect();
-    cluster.picture.ranges.extend([(RangeId(1), range(1, &[1, 2, 3], MIB, 0)), (RangeId(2), range(2, &[1, 2, 3], MIB, 0))]);
+    cluster
+        .picture
+        .ranges
+        .extend([(RangeId(1), range(1, &[1, 2, 3], MIB, 0)), (RangeId(2), range(2, &[1, 2, 3], MIB, 0))]);
     let second = Duration::from_secs(1);
     // Two minutes of work, two of rest: never cold for five.
     for lap in 0..20 {

@@ -168,8 +168,8 @@ pub fn keep_moving(plan: &mut FaultPlan, rng: &mut Rng, to_ns: u64) {
     plan.0.sort_by_key(|(at, _)| *at);
 }
 
-/// Adds splits and merges, all the time.
-pub fn keep_reshaping(plan: &mut FaultPlan, rng: &mut Rng, to_ns: u64) {
+/// Adds splits and merges, all the time. Some merges meet a node that dies or is cut off meanwhile, and comes back.
+pub fn keep_reshaping(plan: &mut FaultPlan, rng: &mut Rng, nodes: usize, to_ns: u64) {
     let mut at = 0;
     let gap_max = rng.between(2, 15) * SECOND / 10;
     loop {
@@ -179,6 +179,14 @@ pub fn keep_reshaping(plan: &mut FaultPlan, rng: &mut Rng, to_ns: u64) {
         }
         let dice = rng.next();
         plan.0.push((at, if rng.one_in(2) { Fault::Merge { dice } } else { Fault::Split { key: dice } }));
+        if rng.one_in(6) {
+            let node = rng.below(nodes as u64) as usize;
+            let absence = match rng.one_in(2) {
+                true => Fault::Isolate { node, for_ns: rng.between(SECOND / 10, 2 * SECOND) },
+                false => Fault::Crash { node, down_ns: rng.between(SECOND / 100, SECOND / 3) },
+            };
+            plan.0.push((at + rng.below(SECOND / 30), absence));
+        }
     }
     plan.0.sort_by_key(|(at, _)| *at);
 }

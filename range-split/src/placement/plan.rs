@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use proto::RangeId;
 
 use super::balance;
-use super::unite;
 use super::candidates::Target;
 use super::ledger::{Ledger, Place, RangeEntry};
 use super::memory::{Memory, Move};
 use super::operation::{Change, Operation, Reason, Refusal, RefusalReason};
 use super::picture::{Picture, Progress};
 use super::steps::{Class, Diagnosis, Wish};
+use super::unite;
 
 /// What is to be done now, what cannot be, and what to remember for the next plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

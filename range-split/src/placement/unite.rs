@@ -80,7 +80,8 @@ fn due<'r, 'a>(writer: &mut Writer<'_, '_>, ranges: &'r [RangeEntry<'a>], calm: 
         let is_same = |cold: &&Cold| cold.left == left.id && cold.span.start == *start && cold.span.end == *end;
         let known = before.get(&right.id).filter(is_same);
         let since = known.map_or(picture.now, |cold| cold.since);
-        let side = |entry: &RangeEntry<'a>, n: &usize| Side { span: entry.range.descriptor.span(), calm: calm.contains(n) };
+        let side =
+            |entry: &RangeEntry<'a>, n: &usize| Side { span: entry.range.descriptor.span(), calm: calm.contains(n) };
         let (left_side, right_side) = (side(left, l), side(right, r));
         let mut right_facts = right_side.facts(right, since);
         right_facts.pinned |= *start == Key::MIN;
@@ -155,7 +156,8 @@ impl<'a> Pair<'_, 'a> {
         };
         let ways = if first { [(left, right), (right, left)] } else { [(right, left), (left, right)] };
         for (mover, anchor) in ways {
-            let moved = if voters { self.bring_non_voter(writer, mover, anchor) } else { self.bring(writer, mover, anchor) };
+            let moved =
+                if voters { self.bring_non_voter(writer, mover, anchor) } else { self.bring(writer, mover, anchor) };
             if moved {
                 return self.begin(writer, mover);
             }

@@ -211,7 +211,9 @@ impl Runner for PlacementRunner {
                 self.change_nodes(&args, name)
             }
             "range" => self.add_ranges(&args),
-            name @ ("rules" | "role" | "lag" | "busy" | "idle" | "pin" | "unpin" | "load") => self.change_range(&args, name),
+            name @ ("rules" | "role" | "lag" | "busy" | "idle" | "pin" | "unpin" | "load") => {
+                self.change_range(&args, name)
+            }
             "freeze" => {
                 self.cluster.frozen = true;
                 Ok(String::new())

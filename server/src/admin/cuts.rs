@@ -39,8 +39,8 @@ mod tests {
     use std::time::Duration;
 
     use proto::{Epoch, NodeId, PlacementRules, RangeId, ReplicaDescriptor, ReplicaId, Span};
-    use range_split::policy::SplitLimits;
     use range_split::placement::Settings;
+    use range_split::policy::SplitLimits;
 
     use super::super::picture::{Sources, picture};
     use super::*;

@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use proto::{Epoch, Key, NodeId, NodeState, RangeDescriptor, RangeId, Span};
 use proto::range::RangeStatus;
+use proto::{Epoch, Key, NodeId, NodeState, RangeDescriptor, RangeId, Span};
 use range_split::placement::{Change, Memory, Operation, plan};
 
 use super::cuts::cuts;

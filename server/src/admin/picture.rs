@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::{Key, NodeId, NodeRecord, NodeState, PlacementRules, RangeDescriptor, RangeId, Span};
-use range_split::policy::SplitLimits;
 use range_split::placement::{Node, NodeIntent, NodeStatus, Picture, Progress, Range, Settings};
+use range_split::policy::SplitLimits;
 
 use crate::kv::reports::Reports;
 use crate::kv::wishes::Wish;
@@ -75,13 +75,7 @@ pub fn picture(sources: &Sources<'_>) -> Picture {
     for id in outdated(&ranges) {
         ranges.remove(&id);
     }
-    Picture {
-        now: sources.now,
-        nodes,
-        ranges,
-        settings: sources.settings.clone(),
-        limits: sources.limits.clone(),
-    }
+    Picture { now: sources.now, nodes, ranges, settings: sources.settings.clone(), limits: sources.limits.clone() }
 }
 
 /// Ranges whose keys another one holds that is newer: they were merged into it, or split since, and this has not been reported yet.
