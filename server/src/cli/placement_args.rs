@@ -21,6 +21,9 @@ pub struct PlacementArgs {
     /// A range that is asked this often in a second, for a while, is split, if a key helps.
     #[arg(long, default_value_t = 2500, value_name = "REQUESTS")]
     pub range_load_max: u64,
+    /// Neighbours that together have been small and little asked for so long are merged.
+    #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = parse_duration)]
+    pub merge_after: Duration,
 }
 
 impl PlacementArgs {
@@ -31,6 +34,7 @@ impl PlacementArgs {
             splitting: SplitLimits {
                 bytes_max: self.range_bytes_max.max(1),
                 rate_max: self.range_load_max.max(1),
+                merge_age_min: self.merge_after,
                 ..knobs.splitting
             },
             ..knobs
