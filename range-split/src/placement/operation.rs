@@ -138,8 +138,13 @@ pub enum Reason {
         to: NodeId,
         other: u64,
     },
-    /// Together with its neighbour it holds and bears so little that the two become one range.
+    /// Together with its neighbour it has held and borne little for long.
     Small {
+        bytes: u64,
+        rate: u64,
+    },
+    /// It is brought to where its neighbour stands, for that reason.
+    Joins {
         neighbour: RangeId,
         bytes: u64,
         rate: u64,
@@ -196,6 +201,10 @@ fn imbalance(f: &mut fmt::Formatter<'_>, verb: &str, from: (NodeId, u64), to: (N
     write!(f, "{node} {verb} {} {side} than the mean", show::percent(permille))
 }
 
+fn together(f: &mut fmt::Formatter<'_>, bytes: u64, rate: u64) -> fmt::Result {
+    write!(f, "together they hold {} and bear {rate} requests a second", show::bytes(bytes))
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -231,11 +240,11 @@ impl fmt::Display for Reason {
                 imbalance(f, "bears a load that is", (*from, *above), (*to, *below))
             }
             Reason::Leaders { from, have, to, other } => write!(f, "{from} leads {have} ranges and {to} {other}"),
-            Reason::Small { neighbour, bytes, rate } => write!(
-                f,
-                "it is to be one range with {neighbour}: together they hold {} and bear {rate} requests a second",
-                show::bytes(*bytes)
-            ),
+            Reason::Small { bytes, rate } => together(f, *bytes, *rate),
+            Reason::Joins { neighbour, bytes, rate } => {
+                write!(f, "it is to be merged with {neighbour}: ")?;
+                together(f, *bytes, *rate)
+            }
         }
     }
 }

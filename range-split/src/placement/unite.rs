@@ -133,7 +133,7 @@ fn is_same(mut a: Vec<Place>, mut b: Vec<Place>) -> bool {
 
 impl<'a> Pair<'_, 'a> {
     fn reason(&self, neighbour: RangeId) -> Reason {
-        Reason::Small { neighbour, bytes: self.bytes, rate: self.rate }
+        Reason::Joins { neighbour, bytes: self.bytes, rate: self.rate }
     }
 
     /// Merges the two if they stand side by side, else brings them closer, if anything does.
@@ -143,7 +143,7 @@ impl<'a> Pair<'_, 'a> {
         let others = is_same(left.non_voters(writer.ledger), right.non_voters(writer.ledger));
         if voters && others {
             let change = Change::TakeIn { right: right.id, epoch: right.range.descriptor.epoch };
-            writer.write(left, change, self.reason(right.id));
+            writer.write(left, change, Reason::Small { bytes: self.bytes, rate: self.rate });
             return self.begin(writer, right);
         }
         if repairing {

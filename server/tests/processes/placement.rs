@@ -35,7 +35,7 @@ async fn until(address: &str, what: &str, right: impl Fn(&BTreeMap<u64, usize>, 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ranges_look_after_themselves_while_nodes_come_and_go() {
-    let mut cluster = Cluster::start_with("placement", &["--replace-after", "6s"]);
+    let mut cluster = Cluster::start_with("placement", &["--replace-after", "6s", "--merge-after", "2s"]);
     let bank = Bank::open(&cluster.addresses[..2]).await;
     let client = cluster.client(&[0, 1]).await;
     for at in 1..8 {
@@ -66,6 +66,11 @@ async fn ranges_look_after_themselves_while_nodes_come_and_go() {
     let said = gone.await.unwrap().unwrap();
     assert!(said.contains("node 4 is decommissioned"), "{said}");
     until(&at, "nothing is left on the fourth node", |held, three| three && !held.contains_key(&4)).await;
+    bank.go_on(20).await;
+
+    // Nobody asks for the boundaries any more: the ranges become one again, wherever their replicas stand.
+    eventually(&client, "ALTER TABLE accounts UNSPLIT ALL", PATIENCE).await;
+    until(&at, "the ranges are merged", |held, three| three && held.values().sum::<usize>() <= 3 * 2).await;
     bank.go_on(20).await;
     bank.close().await;
 }
