@@ -17,7 +17,7 @@ use crate::sim::net::NetOptions;
 use crate::sim::probe::{Coverage, draw_points};
 use crate::sim::rng::Rng;
 use crate::sim::trace::Trace;
-use crate::sim::{Abandon, Fault, FaultPlan, Options, World, keep_moving, keep_reshaping, lead_clocks_astray};
+use crate::sim::{Abandon, Fault, FaultPlan, Options, World, keep_members_changing, keep_moving, keep_reshaping, lead_clocks_astray};
 use crate::workload::append::Lists;
 use crate::workload::bank::{Bank, Layer};
 use crate::workload::keyed::Keyed;
@@ -93,6 +93,10 @@ pub fn draw_moving(seed: u64, nodes: usize) -> Options {
     knobs.splitting.window = Duration::from_millis(rng.between(500, 5_000));
     knobs.splitting.touches_min = rng.between(5, 100);
     draw_lulls(knobs, &mut Rng::new(seed, "lulls"));
+    let mut rng = Rng::new(seed, "members");
+    if rng.one_in(2) {
+        keep_members_changing(&mut options.faults, &mut rng, nodes, 17 * SECOND);
+    }
     options
 }
 
@@ -346,6 +350,9 @@ fn tasks(workload: &impl Workload, db: &Db, clients: &Clients) -> Vec<BoxFuture<
 }
 
 fn load(world: &mut World, workload: &impl Workload) -> Result<(), String> {
+    if world.options.faults.changes_members() {
+        world.found()?;
+    }
     let workload = workload.clone();
     let load = |db: Db| -> BoxFuture<'static, _> {
         Box::pin(async move {

@@ -51,6 +51,10 @@ pub enum Fault {
     Transfer { node: usize, dice: u64 },
     /// A replica of some range moves to a node that has none of it.
     Move { dice: u64 },
+    /// The node is to lead nothing for a while.
+    Drain { node: usize, for_ns: u64 },
+    /// The node is to lose its replicas, until it is called back.
+    Retire { node: usize, for_ns: u64 },
     /// Some range is brought together with the one on its left, and merged into it.
     Merge { dice: u64 },
 }
@@ -67,7 +71,7 @@ const fn kind(name: &'static str, what: &'static str) -> Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 23] = [
+    pub const ALL: [Kind; 25] = [
         kind("crash", "a node loses power and what it has not synced"),
         kind("tear", "the same, and a write under way is torn"),
         kind("kill", "a process dies"),
@@ -91,6 +95,8 @@ impl Kind {
         kind("transfer", "a leader hands over"),
         kind("move", "a replica moves to another node, where there is one to spare"),
         kind("merge", "a range is merged into the one on its left"),
+        kind("drain", "a node is drained for a while: with --moves only"),
+        kind("retire", "a node is decommissioned, and called back before it is gone: with --moves only"),
     ];
 
     pub fn named(name: &str) -> Option<Kind> {
@@ -117,7 +123,8 @@ impl FaultPlan {
     pub fn draw(rng: &mut Rng, nodes: usize, expendable: &[usize], from_ns: u64, to_ns: u64) -> FaultPlan {
         // Some seeds have many kinds, some few, so that each meets the others and has the time to itself.
         let among_4 = rng.between(1, 3);
-        let kinds: Vec<&str> = Kind::ALL.iter().filter(|_| rng.below(4) < among_4).map(|kind| kind.name).collect();
+        let drawn = Kind::ALL.iter().filter(|kind| !matches!(kind.name, "drain" | "retire"));
+        let kinds: Vec<&str> = drawn.filter(|_| rng.below(4) < among_4).map(|kind| kind.name).collect();
         let mut plan = Vec::new();
         let mut at = from_ns;
         let gap_max = rng.between(1, 4) * SECOND;
@@ -130,6 +137,11 @@ impl FaultPlan {
             plan.extend(Deck { rng, nodes, expendable }.draw(name).map(|fault| (at, fault)));
         }
         FaultPlan(plan)
+    }
+
+    /// Whether nodes drain or are decommissioned.
+    pub fn changes_members(&self) -> bool {
+        self.0.iter().any(|(_, fault)| matches!(fault, Fault::Drain { .. } | Fault::Retire { .. }))
     }
 }
 
@@ -164,6 +176,23 @@ pub fn keep_moving(plan: &mut FaultPlan, rng: &mut Rng, to_ns: u64) {
             break;
         }
         plan.0.push((at, Fault::Move { dice: rng.next() }));
+    }
+    plan.0.sort_by_key(|(at, _)| *at);
+}
+
+/// Adds nodes that drain, or are decommissioned, and are called back: one after the other.
+pub fn keep_members_changing(plan: &mut FaultPlan, rng: &mut Rng, nodes: usize, to_ns: u64) {
+    let mut at = 0;
+    loop {
+        at += rng.between(SECOND / 10, 3 * SECOND);
+        let for_ns = rng.between(SECOND / 5, 5 * SECOND);
+        if at + for_ns >= to_ns {
+            break;
+        }
+        let node = rng.below(nodes as u64) as usize;
+        let change = if rng.one_in(2) { Fault::Drain { node, for_ns } } else { Fault::Retire { node, for_ns } };
+        plan.0.push((at, change));
+        at += for_ns;
     }
     plan.0.sort_by_key(|(at, _)| *at);
 }
@@ -262,6 +291,8 @@ impl Fault {
             Fault::Transfer { node, dice } => ("transfer", vec![node as u64, dice]),
             Fault::Move { dice } => ("move", vec![dice]),
             Fault::Merge { dice } => ("merge", vec![dice]),
+            Fault::Drain { node, for_ns } => ("drain", vec![node as u64, for_ns]),
+            Fault::Retire { node, for_ns } => ("retire", vec![node as u64, for_ns]),
         }
     }
 
@@ -312,6 +343,8 @@ impl Fault {
             "transfer" => Fault::Transfer { node, dice: second? },
             "move" => Fault::Move { dice: numbers[0] },
             "merge" => Fault::Merge { dice: numbers[0] },
+            "drain" => Fault::Drain { node, for_ns: second? },
+            "retire" => Fault::Retire { node, for_ns: second? },
             _ => return None,
         };
         Some(fault)

@@ -10,7 +10,7 @@
 //! * [`disk`]: a log that loses or tears what was not synced, and rots; [`engine`]: one that loses what was not flushed, fails and rots.
 //! * [`node`]: a process with its disk.
 //! * [`faults`]: what goes wrong when, drawn before the run. [`probe`]: fault points in the code, and what was reached.
-//! * [`world`]: time and the queue of events; [`strike`] carries out faults, [`storage`] what nodes ask of their disks. [`trace`]: all of it as a
+//! * [`world`]: time and the queue of events; [`strike`] carries out faults, [`membership`] those of the registry, [`storage`] what nodes ask of their disks. [`trace`]: all of it as a
 //!   hash.
 
 pub mod rng;
@@ -25,8 +25,9 @@ pub mod probe;
 pub mod trace;
 pub mod world;
 pub mod strike;
+pub mod membership;
 pub mod storage;
 
-pub use faults::{Fault, FaultPlan, keep_moving, keep_reshaping, lead_clocks_astray};
+pub use faults::{Fault, FaultPlan, keep_members_changing, keep_moving, keep_reshaping, lead_clocks_astray};
 pub use probe::Coverage;
 pub use world::{Abandon, Options, Planted, World};

@@ -139,16 +139,12 @@ impl Node {
         };
         let store = Store::open(config, env.clock.clone(), Box::new(self.disk.engine.clone()), log)
             .map_err(|error| error.to_string())?;
-        let member = |id| {
-            let address = format!("sim:{id}");
-            NodeRecord::founding(NodeDescriptor { id, address, boot_id: "sim".into(), locality: Locality::default() })
-        };
         let db = Db::new(DbConfig {
             env: env.clone(),
             outbox: env.clone(),
             knobs: options.knobs.clone(),
             node: self.id,
-            members: options.ids().into_iter().map(member).collect(),
+            members: options.ids().into_iter().map(|id| NodeRecord::founding(descriptor(id))).collect(),
             ranges: options.first_ranges(),
         });
         let office = Office::new(db.clone());
@@ -164,4 +160,9 @@ impl Node {
         self.waiting.clear();
         self.syncing = false;
     }
+}
+
+/// A node as the registry describes it.
+pub fn descriptor(id: NodeId) -> NodeDescriptor {
+    NodeDescriptor { id, address: format!("sim:{id}"), boot_id: "sim".into(), locality: Locality::default() }
 }

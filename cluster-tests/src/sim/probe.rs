@@ -52,10 +52,13 @@ pub enum Event {
     /// A minority was left dead, or cut off, in the end.
     MinorityDead,
     MinorityCut,
+    /// It was written down that a node is to lead nothing, or to lose its replicas.
+    NodeDrained,
+    NodeRetired,
 }
 
 impl Event {
-    pub const ALL: [Event; 7] = [
+    pub const ALL: [Event; 9] = [
         Event::TornTailCut,
         Event::DamageFound,
         Event::DiskFilled,
@@ -63,6 +66,8 @@ impl Event {
         Event::RoomAgain,
         Event::MinorityDead,
         Event::MinorityCut,
+        Event::NodeDrained,
+        Event::NodeRetired,
     ];
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proto::{NodeId, RangeDescriptor, RangeId, keyspace};
-use server::kv::Kv as _;
+use server::kv::{Kv as _, NodeChange};
 use server::store::transfer::Haste;
 
 use super::disk::Loss;
@@ -67,6 +67,8 @@ impl World {
             Fault::Transfer { node, dice } => self.transfer(node, dice),
             Fault::Move { dice } => self.move_replica(dice),
             Fault::Merge { dice } => self.merge(dice),
+            Fault::Drain { node, for_ns } => self.change_member(node, NodeChange::Drain, for_ns),
+            Fault::Retire { node, for_ns } => self.change_member(node, NodeChange::Decommission, for_ns),
         }
     }
 
@@ -249,6 +251,9 @@ impl World {
             if self.nodes[node].process.is_none() {
                 self.restart(node);
             }
+        }
+        if self.options.faults.changes_members() {
+            self.call_all_back();
         }
     }
 

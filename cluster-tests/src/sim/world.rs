@@ -18,6 +18,7 @@ use txn::clock::Trust;
 use super::disk::PlantedInDisk;
 use super::env::Shared;
 use super::executor::Executor;
+use super::membership::follow;
 use super::faults::{Fault, FaultPlan};
 use super::net::{Net, NetOptions};
 use super::node::{ClusterOptions, Node, Waiting};
@@ -258,6 +259,9 @@ impl World {
         for task in (self.on_start)(node, &process.db) {
             self.executor.spawn(node, task);
         }
+        if self.options.faults.changes_members() {
+            self.executor.spawn(node, follow(process.db.clone()));
+        }
         let driver = Driver::new(process.db.clone(), self.cluster.knobs.clone());
         self.executor.spawn(node, Box::pin(driver.run()));
         let life = self.nodes[node].life;
@@ -372,6 +376,7 @@ impl World {
         match what {
             Happening::Deliver { to, bytes } => self.deliver(to, &bytes),
             Happening::Tick { node, life } if self.nodes[node].life == life => {
+                self.put_members_in_force(node);
                 self.step(node, Event::Tick);
                 let tick = u64::try_from(self.options.knobs.tick.as_nanos()).unwrap_or(u64::MAX);
                 self.schedule(tick, Happening::Tick { node, life });

@@ -73,7 +73,7 @@ fn ago(db: &Db, back: Duration) -> Timestamp {
     db.clock().hlc.minus(back).max(Timestamp::from_micros(1))
 }
 
-/// All rows of a span, in pages of so many.
+/// All rows of a span, in pages of so many. However ranges are split, merged and moved meanwhile, each row comes once, in its place.
 async fn scan_all(txn: &mut dyn Transaction, span: Span, rows_max: usize) -> Result<Vec<(Key, Vec<u8>)>, Error> {
     let mut rows = Vec::new();
     let mut rest = Some(span);
@@ -82,5 +82,7 @@ async fn scan_all(txn: &mut dyn Transaction, span: Span, rows_max: usize) -> Res
         rows.extend(page.rows);
         rest = page.resume;
     }
+    let twice = rows.windows(2).find(|pair| pair[0].0 >= pair[1].0);
+    assert!(twice.is_none(), "a scan returns each row once, in order: {twice:?}");
     Ok(rows)
 }

@@ -21,6 +21,8 @@ const OF_MOVES: &[&str] = &[
     "TransferGivenUp",
     "SplitWished",
     "Placed",
+    "NodeDrained",
+    "NodeRetired",
 ];
 
 /// What happens only where ranges are merged all the time.
