@@ -17,9 +17,7 @@ use crate::sim::net::NetOptions;
 use crate::sim::probe::{Coverage, draw_points};
 use crate::sim::rng::Rng;
 use crate::sim::trace::Trace;
-use crate::sim::{
-    Abandon, Fault, FaultPlan, Options, World, keep_members_changing, keep_moving, keep_reshaping, lead_clocks_astray,
-};
+use crate::sim::{Abandon, Fault, FaultPlan, Options, World, keep_members_changing, keep_moving, keep_reshaping, lead_clocks_astray};
 use crate::workload::append::Lists;
 use crate::workload::bank::{Bank, Layer};
 use crate::workload::keyed::Keyed;

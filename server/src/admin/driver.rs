@@ -24,7 +24,7 @@ use super::cuts::cuts;
 use super::office::Office;
 use super::picture::{SUSPECT_AFTER, Sources, is_whole, picture};
 use crate::config::Knobs;
-use crate::env::{Errands, SplitWish};
+use crate::env::SplitWish;
 use crate::kv::reports::Reports;
 use crate::kv::wishes::{self, Wish};
 use crate::kv::{Db, decisions};
@@ -39,8 +39,6 @@ const SCAN_EVERY: Duration = Duration::from_secs(10);
 
 /// With nothing changed for so long the driver looks only as seldom: thousands of idle ranges are not to be planned for every second.
 const REST: Duration = Duration::from_secs(10);
-/// How often the meta range is compared with what is reported.
-const MEND_EVERY: Duration = Duration::from_secs(5);
 /// How often the driver reads what is wished.
 const WISHES_EVERY: Duration = Duration::from_secs(3);
 /// Ranges that are split for wishes in one round.
@@ -79,8 +77,6 @@ struct State {
     /// What is written down of them, as far as is known.
     told: Option<Vec<String>>,
     members: Vec<(NodeId, NodeState)>,
-    /// When the meta range was last compared with what is reported.
-    mended: Option<Duration>,
     /// When it last looked, and when it last did something.
     looked: Option<Duration>,
     acted: Option<Duration>,
@@ -113,35 +109,8 @@ impl Driver {
     pub async fn run(self) {
         loop {
             self.db.env().sleep(self.knobs.placement_every).await;
-            self.mend_map().await;
             if self.knobs.place_replicas {
                 self.round().await;
-            }
-        }
-    }
-
-    /// Has ranges published that leaders report and the meta range does not have: whoever was to publish them has failed. Once reports have come to rest
-    /// there is nothing to look for.
-    async fn mend_map(&self) {
-        let (now, reports) = (self.now(), self.db.reports());
-        {
-            let mut state = self.state();
-            let due =
-                state.mended.is_none_or(|mended| now >= mended + MEND_EVERY && reports.changed + MEND_EVERY > mended);
-            if !due || !self.leads(&reports) {
-                return;
-            }
-            state.mended = Some(now);
-        }
-        let reported = reports.ranges.values().map(|status| status.descriptor.clone()).collect();
-        match self.db.unpublished(reported).await {
-            Ok(missing) => missing.into_iter().for_each(|descriptor| {
-                tracing::info!(range = %descriptor, "a range is reported that the meta range does not have");
-                self.office.publish(descriptor);
-            }),
-            Err(error) => {
-                tracing::debug!(%error, "the meta range was not compared with what is reported");
-                self.state().mended = None;
             }
         }
     }
