@@ -62,7 +62,9 @@ impl World {
     /// Changes what is wanted of a node, through some node that runs, and takes it back later.
     pub(super) fn change_member(&mut self, node: usize, change: NodeChange, for_ns: u64) {
         let running: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].process.is_some()).collect();
-        let Some(db) = running.first().map(|_| *self.rng.pick(&running)).and_then(|through| self.db(through)) else { return };
+        let Some(db) = running.first().map(|_| *self.rng.pick(&running)).and_then(|through| self.db(through)) else {
+            return;
+        };
         let (node, probe) = (self.nodes[node].id, self.probe.clone());
         let seen = if change == NodeChange::Drain { Seen::NodeDrained } else { Seen::NodeRetired };
         let through = db.node().0 as usize - 1;
