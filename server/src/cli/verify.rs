@@ -39,7 +39,7 @@ async fn look(client: &Client, plan: Option<&Plan>) -> Result<bool, Error> {
         let node = nodes.iter().find(|node| node.id == dead.node);
         if node.is_none_or(|node| node.state != "decommissioned") {
             faults.push(format!(
-                "n{} was given up and is not barred yet: the survivors see to it when they have started",
+                "n{} was given up and is not barred yet: the survivors see to it when they have started, if the plan was applied on each of them",
                 dead.node
             ));
         }

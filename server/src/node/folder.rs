@@ -70,7 +70,7 @@ const IDENTITY_MAGIC: &[u8] = b"meridian identity 1\n";
 const MEMBERS_MAGIC: &[u8] = b"meridian members 1\n";
 const RECOVERY_MAGIC: &[u8] = b"meridian recovery 1\n";
 /// What `recover collect` writes.
-pub const FINDINGS_MAGIC: &[u8] = b"meridian findings 1\n";
+pub const FINDINGS_MAGIC: &[u8] = b"meridian findings 2\n";
 
 /// The name of the file that says, in a part of the store, to which store the part belongs.
 const MARK: &str = "STORE";
@@ -251,13 +251,21 @@ fn parse<T: std::str::FromStr>(path: &Path, bytes: &[u8]) -> Result<T, String> {
 /// Reads a record under a checksum; `None` if there is none.
 pub(super) fn read_sealed<T: for<'b> Decode<'b, ()>>(path: &Path, magic: &[u8]) -> Result<Option<T>, String> {
     let Some(bytes) = small_file::read(path)? else { return Ok(None) };
-    let damaged = |why: &str| format!("{} is damaged: {why}. Restore it, or replace this node's store", path.display());
-    let rest = bytes.strip_prefix(magic).ok_or_else(|| damaged("it does not begin as it should"))?;
-    let (sum, payload) = rest.split_at_checked(4).ok_or_else(|| damaged("it is too short"))?;
+    let damaged = |why| format!("{} is damaged: {why}. Restore it, or replace this node's store", path.display());
+    unseal(&bytes, magic).map(Some).map_err(damaged)
+}
+
+/// The record in what [`write_sealed`] has written.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn unseal<T: for<'b> Decode<'b, ()>>(bytes: &[u8], magic: &[u8]) -> Result<T, String> {
+    let rest = bytes.strip_prefix(magic).ok_or("it does not begin as it should")?;
+    let (sum, payload) = rest.split_at_checked(4).ok_or("it is too short")?;
     if crc32c::crc32c(payload).to_le_bytes() != sum {
-        return Err(damaged("its checksum is wrong"));
+        return Err("its checksum is wrong".into());
     }
-    codec::decode("a record", payload).map(Some).map_err(|e| damaged(&e.to_string()))
+    codec::decode("a record", payload).map_err(|e| e.to_string())
 }
 
 pub(super) fn write_sealed<T: Encode<()>>(path: &Path, magic: &[u8], record: &T) -> Result<(), String> {

@@ -8,7 +8,7 @@ use txn::clock::{Agreement, Timekeeper, Trust};
 use txn::engine::EngineError;
 
 use super::core::acquaintances;
-use super::folder::{Acquaintances, FINDINGS_MAGIC, Folder, Identity, Recovery, read_sealed, write_sealed};
+use super::folder::{Acquaintances, FINDINGS_MAGIC, Folder, Identity, Recovery, unseal, write_sealed};
 use crate::env::NodeClock;
 use crate::io::clock::FixedSource;
 use crate::io::engine::RocksEngine;
@@ -82,7 +82,11 @@ pub fn load(path: &Path) -> Result<Findings, String> {
     if path.is_dir() {
         return collect(path);
     }
-    read_sealed(path, FINDINGS_MAGIC)?.ok_or_else(|| format!("{} is not there", path.display()))
+    let bytes = small_file::read(path)?.ok_or_else(|| format!("{} is not there", path.display()))?;
+    unseal(&bytes, FINDINGS_MAGIC).map_err(|why| {
+        let path = path.display();
+        format!("{path} is damaged, or is not what `meridian recover collect` of this version has written: {why}. Collect again, or give the store's directory")
+    })
 }
 
 /// Reads a plan.
@@ -91,7 +95,8 @@ pub fn load(path: &Path) -> Result<Findings, String> {
 /// A sentence.
 pub fn read_plan(path: &Path) -> Result<Plan, String> {
     let bytes = small_file::read(path)?.ok_or_else(|| format!("{} is not there", path.display()))?;
-    let text = String::from_utf8(bytes).map_err(|_| format!("{} is no text", path.display()))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| format!("{}: it is no recovery plan, or was damaged on its way: it is no text", path.display()))?;
     Plan::from_json(&text).map_err(|why| format!("{}: {why}", path.display()))
 }
 

@@ -190,7 +190,9 @@ impl Plan {
     /// # Errors
     /// A sentence, if it is no plan, one of another version, or was changed.
     pub fn from_json(text: &str) -> Result<Plan, String> {
-        let value: serde_json::Value = serde_json::from_str(text).map_err(|e| format!("it is no JSON: {e}"))?;
+        let value: serde_json::Value = serde_json::from_str(text).map_err(|e| {
+            format!("it is no JSON ({e}): it is no plan, or was damaged on its way. Take it from where it was made")
+        })?;
         match value.get("format").and_then(serde_json::Value::as_u64) {
             Some(format) if format == u64::from(FORMAT) => {}
             Some(format) => {
