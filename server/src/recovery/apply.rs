@@ -164,7 +164,10 @@ impl<'a> Share<'a> {
         }
         let gone = states.iter().map(|(state, _)| (state.descriptor.id, Some(&state.descriptor)));
         let hollow = log.groups.keys().map(|range| (*range, None));
-        for (range, descriptor) in hollow.chain(gone) {
+        // Also where nothing of them is: a split that a range here has yet to apply would bring a replica into being that is none any more.
+        let elsewhere = self.plan.ranges.iter().filter(|plan| plan.becomes.is_some());
+        let elsewhere = elsewhere.map(|plan| (RangeId(plan.range), None));
+        for (range, descriptor) in elsewhere.chain(hollow).chain(gone) {
             if !self.kept.contains(&range) && !self.targets.contains_key(&range) {
                 self.bury(&mut batch, range, descriptor)?;
             }

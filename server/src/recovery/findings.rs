@@ -49,7 +49,7 @@ pub struct Findings {
     #[n(3)]
     pub hollow: Vec<Hollow>,
     #[n(4)]
-    pub tombstones: Vec<Tombstone>,
+    pub graves: Vec<Grave>,
     /// Descriptors of tables, as the catalog here has them.
     #[n(5)]
     pub tables: Vec<ByteVec>,
@@ -87,6 +87,9 @@ pub struct Found {
     pub takes: Vec<RangeId>,
     #[n(10)]
     pub cut: Option<LogPosition>,
+    /// Its contents were given to it while they changed, and are of one moment only from this entry on, which is beyond its log.
+    #[n(11)]
+    pub torn: Option<u64>,
 }
 
 impl Found {
@@ -115,6 +118,27 @@ pub struct Hollow {
     pub last: LogPosition,
 }
 
+/// A replica that went, and what it left behind. The tombstone names the range that has taken its own in, if one has.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Grave {
+    #[n(0)]
+    pub range: RangeId,
+    #[n(1)]
+    pub tombstone: Tombstone,
+}
+
+impl Grave {
+    /// Whether a replica of a range is gone from this store.
+    pub fn holds(&self, range: RangeId, replica: ReplicaId) -> bool {
+        self.range == range && replica < self.tombstone.next_replica
+    }
+
+    /// Whether there will never be another replica of the range here.
+    pub fn is_final(&self) -> bool {
+        self.tombstone.next_replica == ReplicaId(u64::MAX)
+    }
+}
+
 fn last_of(log: &RecoveredGroup) -> LogPosition {
     log.entries.last().map_or(log.truncated, |entry| LogPosition { index: entry.index, term: entry.term })
 }
@@ -124,13 +148,12 @@ fn last_of(log: &RecoveredGroup) -> LogPosition {
 /// # Errors
 /// When it is damaged.
 pub fn examine(store: Store, engine: &dyn Engine, log: &RecoveredLog) -> Result<Findings, EngineError> {
-    let tombstones = tombstones(engine)?;
     let mut findings = Findings {
         store,
         ceiling: log.ceiling,
         replicas: Vec::new(),
         hollow: Vec::new(),
-        tombstones,
+        graves: graves(engine)?,
         tables: Vec::new(),
         ranges: Vec::new(),
     };
@@ -149,9 +172,9 @@ pub fn examine(store: Store, engine: &dyn Engine, log: &RecoveredLog) -> Result<
         findings.replicas.push(found(replica, &state, applied, &log, is_here)?);
     }
     for (range, log) in logs {
-        let buried = findings.tombstones.iter().find(|tombstone| tombstone.descriptor.id == range);
-        if log.replica > 0 && buried.is_none_or(|tombstone| log.replica >= tombstone.next_replica.0) {
-            findings.hollow.push(Hollow { range, replica: ReplicaId(log.replica), last: last_of(&log) });
+        let replica = ReplicaId(log.replica);
+        if log.replica > 0 && !findings.graves.iter().any(|grave| grave.holds(range, replica)) {
+            findings.hollow.push(Hollow { range, replica, last: last_of(&log) });
         }
     }
     Ok(findings)
@@ -165,6 +188,8 @@ fn found(
     is_here: impl Fn(&Merge) -> bool,
 ) -> Result<Found, EngineError> {
     let tail = tail::follow(state, applied, log, is_here)?;
+    let last = last_of(log);
+    let reach = tail.cut.unwrap_or(last).index;
     Ok(Found {
         replica,
         state: tail.state,
@@ -173,10 +198,11 @@ fn found(
         newest: tail.newest,
         applied: LogPosition { index: applied.index, term: applied.term },
         committed: log.hard_state.commit.max(applied.index),
-        last: last_of(log),
+        last,
         term: log.hard_state.term.max(applied.term),
         takes: tail.takes,
         cut: tail.cut,
+        torn: applied.whole_at.filter(|whole_at| *whole_at > reach),
     })
 }
 
@@ -189,15 +215,18 @@ fn is_frozen(merge: &Merge, states: &[(RangeState, Applied)], log: &RecoveredLog
     applied || log.groups.get(&merge.right.id).is_some_and(holds)
 }
 
-fn tombstones(engine: &dyn Engine) -> Result<Vec<Tombstone>, EngineError> {
+fn graves(engine: &dyn Engine) -> Result<Vec<Grave>, EngineError> {
     let (start, end) = keys::all_range_states();
     let mut ranges = std::collections::BTreeSet::new();
     txn::engine::visit(engine, Space::Local, &start, &end, |key, _| {
         ranges.extend(keys::parse_range_state(key).map(|(range, _)| range));
         Ok(true)
     })?;
-    let found = ranges.into_iter().map(|range| state::tombstone(engine, range));
-    Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    let grave = |range| {
+        let tombstone = state::tombstone(engine, range).transpose()?;
+        Some(tombstone.map(|tombstone| Grave { range, tombstone }))
+    };
+    ranges.into_iter().filter_map(grave).collect()
 }
 
 impl Findings {
@@ -222,5 +251,40 @@ impl Findings {
             self.tables.extend(rows.into_iter().map(|(_, value)| ByteVec::from(value)));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::{Epoch, ReplicaDescriptor};
+    use txn::{MemoryEngine, WriteBatch};
+
+    use super::*;
+    use crate::raft::record::LogEntry;
+
+    #[test]
+    fn graves_are_those_of_the_ranges_that_went_and_contents_are_torn_short_of_the_entry_that_makes_them_whole() {
+        let replicas = vec![ReplicaDescriptor::voter(NodeId(1), ReplicaId(1))];
+        let merged = RangeDescriptor::new(RangeId(3), Span::new("a", "z"), Epoch(9), replicas);
+        let applied = Applied { index: 20, term: 7, whole_at: Some(22), ..Applied::default() };
+        let (mut engine, mut batch) = (MemoryEngine::default(), WriteBatch::default());
+        state::put_state(&mut batch, &RangeState::new(merged.clone(), Timestamp(1)));
+        state::put_applied(&mut batch, RangeId(3), applied);
+        state::put_tombstone(&mut batch, RangeId(4), &Tombstone::subsumed_by(merged));
+        engine.write(batch).unwrap();
+        let examined = |last: u64| {
+            let truncated = LogPosition { index: 20, term: 7 };
+            let entries =
+                (21..=last).map(|index| LogEntry { index, term: 7, kind: 0, data: Vec::new().into() }).collect();
+            let group = RecoveredGroup { replica: 1, truncated, entries, ..RecoveredGroup::default() };
+            let log = RecoveredLog { groups: [(RangeId(3), group)].into(), ..RecoveredLog::default() };
+            let (cluster, node, store) = (ClusterId(7), NodeId(1), StoreId(1));
+            let store = Store { cluster, node, store, starts: 1, members: Vec::new(), begun: None };
+            examine(store, &engine, &log).unwrap()
+        };
+        let (short, long) = (examined(21), examined(22));
+        assert_eq!((short.replicas[0].torn, long.replicas[0].torn), (Some(22), None));
+        let grave = &short.graves[0];
+        assert!(grave.holds(RangeId(4), ReplicaId(1)) && grave.is_final() && !grave.holds(RangeId(3), ReplicaId(1)));
     }
 }

@@ -54,10 +54,28 @@ fn reaches(copy: &Copy) -> String {
     format!("entry {} of term {}; {when}", last.index, last.term)
 }
 
+/// What to expect of contents that only an entry beyond the log would have made whole.
+fn torn(whole_at: u64) -> String {
+    format!(
+        "Its contents are not of one moment: they were copied to it from another replica while they changed, and entry {whole_at}, which would have mended \
+         that, did not come. Of what was written while they were copied, and of transactions that were not finished then, rows may be missing, \
+         although they were acknowledged: check all of it."
+    )
+}
+
 /// What is lost where a copy becomes the range.
 pub fn of_rebuilding(scene: &Scene<'_>, copy: &Copy) -> String {
-    let mut text = format!("{} holds everything up to {}. ", copy.node, reaches(copy));
-    if scene.may_lack(copy) {
+    let mut text = match copy.found.torn {
+        Some(whole_at) => format!("{}'s log goes up to {}. {} ", copy.node, reaches(copy), torn(whole_at)),
+        None => format!("{} holds everything up to {}. ", copy.node, reaches(copy)),
+    };
+    if let Some(further) = scene.passed_over(copy) {
+        let (node, up_to) = (further.node, reaches(further));
+        text += &format!(
+            "{node}'s log goes further, up to {up_to}; but its contents are not of one moment, and were not taken. "
+        );
+    }
+    if copy.found.torn.is_some() || scene.may_lack(copy) {
         text += "Whatever others acknowledged after that is lost; nothing tells whether there was anything.";
     } else {
         text += "Nothing that was acknowledged is missing: without it the others were no majority.";
@@ -74,13 +92,14 @@ pub fn of_rebuilding(scene: &Scene<'_>, copy: &Copy) -> String {
 
 /// What is lost where an older copy of another range fills a gap.
 pub fn of_filling(copy: &Copy) -> String {
-    format!(
+    let text = format!(
         "These keys had been split off {}, and no replica of what they became survives. They are taken from {}'s older copy, which goes up to \
          {}: whatever was acknowledged after that is lost.",
         copy.found.range(),
         copy.node,
         reaches(copy)
-    )
+    );
+    copy.found.torn.map_or(text.clone(), |whole_at| format!("{text} {}", torn(whole_at)))
 }
 
 /// What is lost in any case.

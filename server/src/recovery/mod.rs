@@ -17,7 +17,7 @@
 //!
 //! **What is taken.** Of each range that has lost its majority, the replica whose log goes furthest, by term and then by index, as Raft itself would choose. It
 //! applies *all* of its log: an entry that it does not know to be committed may have been acknowledged by those who died, and whoever was told nothing about it
-//! has to reckon with either. It becomes the range's only voter, under an id and an epoch beyond all that may have been given. The other
+//! has to reckon with either. A replica whose contents are not of one moment is taken only where there is no other. It becomes the range's only voter, under an id and an epoch beyond all that may have been given. The other
 //! survivors of the range go and leave tombstones: a copy that differs from the chosen one must not come back.
 //!
 //! **Each key once.** Splits that some replicas have not applied make copies of different ranges overlap. Of two, the one of the

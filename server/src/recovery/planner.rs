@@ -96,7 +96,8 @@ impl<'a> Planner<'a> {
     fn new(scene: &'a Scene<'a>, tables: &'a [Arc<Table>]) -> Planner<'a> {
         let epoch = scene.known().map(|range| range.epoch.0).max().unwrap_or(0) + LEAP;
         let next_range = scene.known().map(|range| range.id.0 + 1).max().unwrap_or(1);
-        Planner { scene, tables, ranges: Vec::new(), epoch: Epoch(epoch), next_range, used: scene.ranges().collect() }
+        let used = scene.ranges().chain(scene.ended()).collect();
+        Planner { scene, tables, ranges: Vec::new(), epoch: Epoch(epoch), next_range, used }
     }
 
     /// What a range that goes on by itself is about to bring into being has to go on by itself as well.
@@ -112,23 +113,22 @@ impl<'a> Planner<'a> {
         if complaints.is_empty() { Ok(()) } else { Err(complaints) }
     }
 
-    /// What a range that goes on by itself is about to take in is left alone: it goes as soon as that range runs.
+    /// What a range that goes on by itself takes in is left alone: it goes as soon as that range runs, wherever it is there still.
     fn leave_merging(&mut self, kept: &mut Vec<RangeId>, lost: &mut Vec<RangeId>) -> Result<(), Vec<String>> {
-        let takes = |ranges: &[RangeId]| {
-            let best = ranges.iter().filter_map(|range| self.scene.copies_of(*range).first());
-            best.flat_map(|copy| copy.found.takes.iter().map(|taken| (*taken, copy.found.range())))
-                .collect::<BTreeMap<_, _>>()
-        };
-        let (going, gone) = (takes(kept), takes(lost));
-        if let Some((range, by)) = gone.iter().find(|(range, _)| kept.contains(range)) {
+        let scene = self.scene;
+        let best = |range: &RangeId| scene.copies_of(*range).first();
+        let gone =
+            |range: &RangeId| best(range)?.found.takes.iter().find(|taken| kept.contains(taken)).map(|t| (*t, *range));
+        if let Some((range, by)) = lost.iter().find_map(gone) {
             return Err(vec![format!(
                 "{by} has lost its majority in the middle of taking in {range}, which can go on: this should not be. Keep the stores as they are"
             )]);
         }
-        for (range, by) in going {
+        let going = scene.ranges().filter_map(|range| Some((range, scene.taken_in_by(range, kept)?)));
+        for (range, by) in going.collect::<Vec<_>>() {
             kept.retain(|kept| *kept != range);
             lost.retain(|lost| *lost != range);
-            if let Some(copy) = self.scene.copies_of(range).first() {
+            if let Some(copy) = best(&range) {
                 let why = format!("{by}, which goes on by itself, takes it in");
                 let plan = self.range(range, Action::Keep, &copy.found.span(), why);
                 self.ranges.push(plan);
@@ -145,7 +145,7 @@ impl<'a> Planner<'a> {
         let mut chosen: Vec<&Copy> = lost.iter().filter_map(best).collect();
         let mut others: Vec<&Copy> = lost.iter().flat_map(|range| scene.copies_of(*range).iter().skip(1)).collect();
         chosen.sort_by_key(newest);
-        others.sort_by_key(newest);
+        others.sort_by_key(|copy| (copy.found.torn.is_some(), newest(copy)));
         let keeping: Vec<&Copy> = kept.iter().filter_map(best).collect();
         let claimants: Vec<&Copy> = keeping.iter().chain(&chosen).chain(&others).copied().collect();
         let claims: Vec<Span> = claimants.iter().map(|copy| copy.found.span()).collect();
@@ -208,9 +208,10 @@ impl<'a> Planner<'a> {
         let why = match others {
             0 => format!("it has lost its majority; of its replicas only the one on {} survives", copy.node),
             _ => format!(
-                "it has lost its majority; of {} survivors {} has the log that goes furthest",
+                "it has lost its majority; of {} survivors {} has the log that goes furthest{}",
                 others + 1,
-                copy.node
+                copy.node,
+                if self.scene.passed_over(copy).is_some() { ", of those whose contents are whole" } else { "" }
             ),
         };
         let plan = RangePlan {
@@ -341,12 +342,13 @@ pub fn count(plan: &Plan) -> BTreeMap<&'static str, usize> {
 mod tests {
     use proptest::prelude::*;
     use proto::ReplicaRole::{Incoming, Learner, Outgoing, Voter};
+    use proto::range::Frozen;
     use proto::{
         ClusterId, Key, Locality, NodeDescriptor, NodeRecord, ReplicaDescriptor, ReplicaId, ReplicaRole, StoreId,
         Timestamp,
     };
 
-    use super::super::findings::{Found, Hollow, Store};
+    use super::super::findings::{Found, Grave, Hollow, Store};
     use super::*;
     use crate::raft::record::LogPosition;
     use crate::range::state::{RangeState, Tombstone};
@@ -382,6 +384,7 @@ mod tests {
             term,
             takes: Vec::new(),
             cut: None,
+            torn: None,
         }
     }
 
@@ -405,8 +408,8 @@ mod tests {
             let end = RangeDescriptor { end: Key::max(), ..voters(2, "z", "zz", 1, &[1]) };
             replicas.push(found(1, &end, 6, 10));
         }
-        let (hollow, tombstones, tables, ranges) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Findings { store, ceiling: Timestamp(node << 40), replicas, hollow, tombstones, tables, ranges }
+        let (hollow, graves, tables, ranges) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Findings { store, ceiling: Timestamp(node << 40), replicas, hollow, graves, tables, ranges }
     }
 
     fn ask(dead: &[u64]) -> Request {
@@ -565,11 +568,108 @@ mod tests {
         let old = voters(3, "a", "z", 4, &[1, 2, 3]);
         let mut second = holds(2, Vec::new());
         let now = RangeDescriptor { next_replica: ReplicaId(9), ..voters(3, "a", "z", 9, &[3, 4, 5]) };
-        second.tombstones = vec![Tombstone { next_replica: ReplicaId(9), descriptor: now }];
+        let tombstone = Tombstone { next_replica: ReplicaId(9), descriptor: now };
+        second.graves = vec![Grave { range: RangeId(3), tombstone }];
         let plan = plan(&[holds(1, vec![found(1, &old, 8, 20)]), second], &ask(&[3, 4, 5])).unwrap();
         assert_eq!(shown(&plan), ["Rebuild r3 [a, z) on n1 of r3 on n1"]);
         let becomes = of(&plan, 3).becomes.unwrap();
         assert!(becomes.replica > 1000 && becomes.epoch > 1000, "beyond what the tombstone tells of");
+    }
+
+    /// What a store is left with that has applied a merge.
+    fn taken_in(range: u64, by: &RangeDescriptor) -> Grave {
+        Grave { range: RangeId(range), tombstone: Tombstone::subsumed_by(by.clone()) }
+    }
+
+    fn frozen(mut found: Found, left: &RangeDescriptor) -> Found {
+        let (left, left_start, left_epoch) = (left.id, left.start.clone(), left.epoch);
+        found.state.frozen =
+            Some(Frozen { left, left_start, left_epoch, read_summary: Timestamp(9), index: 9, term: 8 });
+        found
+    }
+
+    #[test]
+    fn a_range_that_has_taken_in_another_goes_on_with_its_majority() {
+        let merged = voters(3, "a", "z", 9, &[1, 2, 3]);
+        let on = |node| {
+            let mut holds = holds(node, vec![found(node, &merged, 8, 20)]);
+            holds.graves = vec![taken_in(4, &merged)];
+            holds
+        };
+        let kept = plan(&[on(1), on(2)], &ask(&[3, 4, 5])).unwrap();
+        assert_eq!(shown(&kept), ["Keep r3 [a, z)"]);
+        assert!(of(&kept, 3).replicas.iter().filter(|replica| !replica.contains("dead")).count() == 2);
+        let lost = plan(&[on(1), holds(4, Vec::new()), holds(5, Vec::new())], &ask(&[2, 3])).unwrap();
+        assert_eq!(shown(&lost), ["Rebuild r3 [a, z) on n1 of r3 on n1"]);
+    }
+
+    #[test]
+    fn a_merge_that_only_some_have_applied_needs_what_is_left_of_the_other_half() {
+        let all = [1, 2, 3, 4, 5];
+        let (left, right) = (voters(3, "a", "m", 7, &all), voters(4, "m", "z", 7, &all));
+        let merged = voters(3, "a", "z", 8, &all);
+        let done = |node| {
+            let mut holds = holds(node, vec![found(node, &merged, 8, 20)]);
+            holds.graves = vec![taken_in(4, &merged)];
+            holds
+        };
+        // It holds the merge in its log, or has not even got it.
+        let right = |node| frozen(found(node, &right, 8, 9), &left);
+        let comes =
+            |node| holds(node, vec![Found { takes: vec![RangeId(4)], ..found(node, &merged, 8, 20) }, right(node)]);
+        let lags = |node| holds(node, vec![found(node, &left, 8, 18), right(node)]);
+        let both = ["Keep r3 [a, z)", "Keep r4 [m, z)"];
+        assert_eq!(shown(&plan(&[done(1), comes(2), comes(3)], &ask(&[4, 5])).unwrap()), both);
+        assert_eq!(shown(&plan(&[done(1), comes(2), lags(3), lags(4)], &ask(&[5])).unwrap()), both);
+        assert_eq!(
+            shown(&plan(&[done(1), lags(2), lags(3), lags(4)], &ask(&[5])).unwrap()),
+            ["Keep r3 [a, z)", "Keep r4 [m, z)"]
+        );
+        // Whoever has lost the majority of both takes the copy that knows of the merge.
+        let lost = plan(&[done(1), lags(2)], &ask(&[3, 4, 5])).unwrap();
+        assert_eq!(shown(&lost), ["Rebuild r3 [a, z) on n1 of r3 on n1", "Drop r4 [m, z)"]);
+        let open = plan(&[lags(1), lags(2)], &ask(&[3, 4, 5])).unwrap();
+        assert_eq!(shown(&open), ["Rebuild r3 [a, m) on n1 of r3 on n1", "Rebuild r4 [m, z) on n1 of r4 on n1"]);
+    }
+
+    #[test]
+    fn the_id_of_a_range_that_was_taken_in_is_not_given_again() {
+        let merged = voters(3, "a", "z", 9, &[1, 2, 3, 4, 5]);
+        let mut first = holds(1, Vec::new());
+        first.graves = vec![taken_in(4, &merged)];
+        first.ranges = vec![voters(4, "a", "z", 7, &[3, 4, 5])];
+        let accept = Request { accept_lost_keys: true, ..ask(&[3, 4, 5]) };
+        let emptied = plan(&[first, holds(2, Vec::new())], &accept).unwrap();
+        assert_eq!(shown(&emptied), ["Empty r3 [a, z) on n2"]);
+    }
+
+    #[test]
+    fn contents_that_are_of_no_single_moment_are_taken_only_where_there_are_no_others() {
+        let lost = voters(3, "a", "z", 4, &[1, 2, 3, 4, 5]);
+        let torn = Found { torn: Some(40), ..found(1, &lost, 8, 30) };
+        let both =
+            plan(&[holds(1, vec![torn.clone()]), holds(2, vec![found(2, &lost, 8, 20)])], &ask(&[3, 4, 5])).unwrap();
+        assert_eq!(shown(&both), ["Rebuild r3 [a, z) on n2 of r3 on n2"]);
+        assert!(of(&both, 3).why.contains("of those whose contents are whole"));
+        assert!(of(&both, 3).loss.as_ref().unwrap().contains("n1's log goes further, up to entry 30"));
+        let alone = plan(&[holds(1, vec![torn.clone()]), holds(2, Vec::new())], &ask(&[3, 4, 5])).unwrap();
+        assert_eq!(shown(&alone), ["Rebuild r3 [a, z) on n1 of r3 on n1"]);
+        let loss = of(&alone, 3).loss.as_ref().unwrap();
+        assert!(
+            loss.contains("not of one moment") && loss.contains("entry 40") && !loss.contains("holds everything"),
+            "{loss}"
+        );
+        // Raft elects by logs alone.
+        let three =
+            [holds(1, vec![torn]), holds(2, vec![found(2, &lost, 8, 20)]), holds(3, vec![found(3, &lost, 8, 20)])];
+        assert_eq!(of(&plan(&three, &ask(&[4, 5])).unwrap(), 3).action, Action::Keep);
+        // An older copy of a range that was split off: its loss says the same.
+        let (wide, left) = (voters(3, "a", "z", 4, &[1, 2, 3, 4, 5]), voters(3, "a", "m", 5, &[1, 2, 3, 4, 5]));
+        let wide = Found { torn: Some(40), ..found(2, &wide, 8, 20) };
+        let filled = plan(&[holds(1, vec![found(1, &left, 8, 30)]), holds(2, vec![wide])], &ask(&[3, 4, 5])).unwrap();
+        assert!(
+            filled.ranges.iter().any(|r| r.action == Action::Fill && r.loss.as_ref().unwrap().contains("one moment"))
+        );
     }
 
     #[test]

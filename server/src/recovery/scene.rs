@@ -1,4 +1,7 @@
-//! What all survivors hold together: the copies of each range, the furthest first.
+//! What all survivors hold together: the copies of each range, the best first.
+//!
+//! The best is the one whose log goes furthest, as Raft compares them. But contents that are not of one moment (they were given to their replica while
+//! they changed, and the entries that would have mended that are lost) come after all others: they lack writes from long before their log's end.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -53,7 +56,7 @@ impl<'a> Scene<'a> {
                 scene.copies.entry(replica.range()).or_default().push(copy);
                 scene.learn(&replica.state.descriptor);
             }
-            found.tombstones.iter().for_each(|tombstone| scene.learn(&tombstone.descriptor));
+            found.graves.iter().for_each(|grave| scene.learn(&grave.tombstone.descriptor));
             found.ranges.iter().for_each(|range| scene.learn(range));
         }
         scene.rank();
@@ -70,12 +73,12 @@ impl<'a> Scene<'a> {
         scene
     }
 
-    /// The furthest first; of those that are as far, voters, and what is there already.
+    /// Whole ones first, of them the furthest; of those that are as far, voters, and what is there already.
     fn rank(&mut self) {
         for copies in self.copies.values_mut() {
             copies.sort_by_key(|copy| {
                 let votes = copy.me().is_some_and(|me| me.role.votes());
-                (Reverse(copy.reach()), !votes, copy.born_of.is_some(), copy.node)
+                (copy.found.torn.is_some(), Reverse(copy.reach()), !votes, copy.born_of.is_some(), copy.node)
             });
         }
     }
@@ -91,7 +94,7 @@ impl<'a> Scene<'a> {
         self.copies.keys().copied()
     }
 
-    /// The copies of a range, the furthest first.
+    /// The copies of a range, the best first.
     pub fn copies_of(&self, range: RangeId) -> &[Copy] {
         self.copies.get(&range).map_or(&[], Vec::as_slice)
     }
@@ -108,14 +111,33 @@ impl<'a> Scene<'a> {
         self.stores.values().copied()
     }
 
+    /// Ranges that are no more: other ones have taken them in, or hold their keys since an earlier recovery.
+    pub fn ended(&self) -> impl Iterator<Item = RangeId> {
+        let graves = self.stores.values().flat_map(|found| &found.graves);
+        graves.filter(|grave| grave.is_final()).map(|grave| grave.range)
+    }
+
+    /// The range that goes on by itself and has taken in another one, or is about to: its log says so. What is left of the other
+    /// one is needed where that is not applied yet.
+    pub fn taken_in_by(&self, right: RangeId, kept: &[RangeId]) -> Option<RangeId> {
+        let copies = self.copies_of(right);
+        let span = copies.first()?.found.span();
+        let holds = |left: &&RangeId| {
+            let takes = |copy: &Copy| copy.found.takes.contains(&right);
+            let frozen = copies.iter().filter_map(|copy| copy.found.state.frozen.as_ref()).any(|f| f.left == **left);
+            let known = frozen || self.copies_of(**left).iter().any(takes);
+            known && self.copies_of(**left).first().is_some_and(|copy| copy.found.span().covers(&span))
+        };
+        kept.iter().filter(|left| **left != right).find(holds).copied()
+    }
+
     /// No survivor has issued or heard of a higher timestamp.
     pub fn ceiling(&self) -> Timestamp {
         self.stores.values().map(|found| found.ceiling).max().unwrap_or(Timestamp::ZERO)
     }
 
     fn is_buried(&self, node: NodeId, range: RangeId, replica: ReplicaId) -> bool {
-        let tombstones = self.stores.get(&node).into_iter().flat_map(|found| &found.tombstones);
-        tombstones.filter(|t| t.descriptor.id == range).any(|t| replica < t.next_replica)
+        self.stores.get(&node).is_some_and(|found| found.graves.iter().any(|grave| grave.holds(range, replica)))
     }
 
     /// Whether a replica will answer. One that has not come into being yet does, as soon as it is written to.
@@ -136,10 +158,18 @@ impl<'a> Scene<'a> {
     /// each configuration that its log goes through.
     pub fn elects(&self, range: RangeId) -> bool {
         let stands = |copy: &&Copy| copy.found.cut.is_none() && copy.me().is_some_and(|me| me.role.votes());
-        let Some(copy) = self.copies_of(range).iter().find(stands) else { return false };
+        // Raft asks nothing of contents.
+        let furthest = self.copies_of(range).iter().filter(stands).min_by_key(|copy| Reverse(copy.reach()));
+        let Some(copy) = furthest else { return false };
         let votes =
             |replica: &ReplicaDescriptor| self.answers(range, replica) && self.log_of(range, replica) <= copy.reach();
         copy.found.steps.iter().all(|step| is_majority(step, votes))
+    }
+
+    /// The copy whose log goes furthest, if that is further than the given one's: it was not taken for its contents' sake.
+    pub fn passed_over(&self, copy: &Copy) -> Option<&Copy> {
+        let others = self.copies_of(copy.found.range()).iter().filter(|other| other.reach() > copy.reach());
+        others.max_by_key(|other| other.reach())
     }
 
     /// Whether something may have been acknowledged that a copy does not hold: whether those whose logs are not here, or go further than
@@ -169,6 +199,7 @@ fn births(parent: &Copy) -> Vec<Copy> {
             term: fresh.term,
             takes: Vec::new(),
             cut: None,
+            torn: parent.found.torn,
         };
         Some(Copy { node: parent.node, found, born_of: Some(parent.found.range()) })
     };
