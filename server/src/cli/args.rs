@@ -220,6 +220,43 @@ pub struct SqlArgs {
 pub enum BenchArgs {
     /// Transfers between accounts, with an auditor that adds them up all along.
     Bank(BankArgs),
+    /// What idle ranges cost: one node with few, and one with many, beside each other in processes of their own in a temporary directory.
+    Idle(IdleArgs),
+    /// The bank over few and over many ranges, in turn, on clusters in processes of their own in a temporary directory.
+    Spread(SpreadArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct IdleArgs {
+    /// How many ranges the nodes have, the fewest first.
+    #[arg(long, value_delimiter = ',', default_value = "10,10000", value_name = "COUNT,...")]
+    pub ranges: Vec<u64>,
+    /// How long they are looked at.
+    #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct SpreadArgs {
+    /// How many ranges the accounts are spread over, the fewest first.
+    #[arg(long, value_delimiter = ',', default_value = "10,1000", value_name = "COUNT,...")]
+    pub ranges: Vec<u64>,
+    #[arg(long, default_value_t = 10_000)]
+    pub accounts: u64,
+    #[arg(long, default_value_t = 64)]
+    pub clients: usize,
+    /// Nodes of each cluster.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub nodes: u16,
+    /// How long each run is.
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Duration,
+    /// How often each number of ranges has its turn.
+    #[arg(long, default_value_t = 5)]
+    pub rounds: u32,
+    /// Between two audits. An audit asks all ranges, and would be the load if it went on all the time.
+    #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = parse_duration)]
+    pub audit_pause: Duration,
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,7 +1,7 @@
 //! `meridian demo`: a whole cluster in this process, and a shell on it.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,26 +11,9 @@ use proto::Locality;
 use super::args::DemoArgs;
 use super::bench::{bank_options, run_bank};
 use super::fail;
+use super::scratch::Scratch;
 use crate::config::Knobs;
 use crate::node::{ClockConfig, Node, NodeConfig};
-
-/// A temporary directory that goes away with its owner.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> std::io::Result<Scratch> {
-        let path = std::env::temp_dir().join(format!("meridian-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
-        Ok(Scratch(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed is the operating system's to clean.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A cluster of nodes in this process.
 struct Cluster {
@@ -80,15 +63,15 @@ impl Cluster {
 }
 
 pub async fn run(args: DemoArgs) -> ExitCode {
-    let scratch = match Scratch::new() {
+    let scratch = match Scratch::new("demo") {
         Ok(scratch) => scratch,
         Err(e) => return fail(&format!("no temporary directory: {e}")),
     };
-    let cluster = match Cluster::start(&scratch.0, args.nodes, &args.pg_listen).await {
+    let cluster = match Cluster::start(scratch.path(), args.nodes, &args.pg_listen).await {
         Ok(cluster) => cluster,
         Err(why) => return fail(&why),
     };
-    println!("A cluster of {} nodes runs in {}", args.nodes, scratch.0.display());
+    println!("A cluster of {} nodes runs in {}", args.nodes, scratch.path().display());
     let addresses = cluster.addresses();
     if let Err(error) = wait_until_served(&addresses).await {
         cluster.stop().await;

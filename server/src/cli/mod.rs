@@ -9,6 +9,7 @@ pub mod start;
 pub mod node;
 pub mod recover;
 pub mod verify;
+pub mod scratch;
 pub mod demo;
 pub mod bench;
 

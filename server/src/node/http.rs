@@ -65,6 +65,8 @@ pub(super) async fn counters(core: &Core) -> BTreeMap<String, u64> {
         ("commit_clock_wait_microseconds_total", gateway.clock_wait_us),
         ("commands_applied_total", picture.stats.counts.commands_applied),
         ("elections_won_total", picture.stats.counts.elections_won),
+        ("range_ticks_total", picture.stats.group_ticks),
+        ("raft_messages_total", picture.stats.raft_messages),
         ("messages_refused_total", picture.stats.refused_messages),
         ("disk_stalled_ticks_total", picture.stats.stalled_ticks),
         ("log_syncs_total", core.disk.log_syncs.load(Ordering::Relaxed)),

@@ -11,9 +11,6 @@ use super::trouble::{self, Trouble};
 use crate::driver::{Error, Result, Transaction, TransactionOptions};
 use crate::random::Random;
 
-/// Between two audits, so that they do not become the load that is measured.
-const PAUSE: Duration = Duration::from_millis(20);
-
 /// How long the last audit may be tried while the cluster recovers.
 const LAST_AUDIT_WITHIN: Duration = Duration::from_secs(60);
 
@@ -65,9 +62,18 @@ pub async fn keep_auditing(run: &Run) -> Result<()> {
             // The cluster is in trouble, which the clients count; the next audit will tell.
             Err(_) => {}
         }
-        tokio::time::sleep(PAUSE).await;
+        pause(run).await;
     }
     Ok(())
+}
+
+/// Waits until the next audit is due, or the time is over.
+async fn pause(run: &Run) {
+    const LOOK_EVERY: Duration = Duration::from_millis(100);
+    let until = tokio::time::Instant::now() + run.options.audit_pause;
+    while !run.stop.load(Ordering::Relaxed) && tokio::time::Instant::now() < until {
+        tokio::time::sleep_until(until.min(tokio::time::Instant::now() + LOOK_EVERY)).await;
+    }
 }
 
 /// The last audit, when all clients have stopped. Returns the total.

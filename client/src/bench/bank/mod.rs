@@ -59,12 +59,10 @@ struct Run {
 /// When it could not be carried out: no node can be reached, a statement is refused, the report cannot be written. A
 /// violation is no error but the report's verdict.
 pub async fn run(options: BankOptions) -> Result<Report> {
-    options.check()?;
-    let mut config = Config::new(&options.addresses)?;
-    config.application_name = "meridian bench bank".into();
-    config.statement_timeout = Some(STATEMENT_TIMEOUT);
-    let client = Client::with_config(config).await?;
-    setup::prepare(&client, &options).await?;
+    let client = connect(&options).await?;
+    if !options.loaded {
+        setup::prepare(&client, &options).await?;
+    }
     let before = stats::collect(&client).await;
 
     let started = Instant::now();
@@ -83,6 +81,22 @@ pub async fn run(options: BankOptions) -> Result<Report> {
             .map_err(|e| Error::application(format!("cannot write {}: {e}", path.display())))?;
     }
     Ok(report)
+}
+
+/// Only creates the table, fills it and splits it: later runs find it *loaded*.
+///
+/// # Errors
+/// Like [`run`].
+pub async fn load(options: &BankOptions) -> Result<()> {
+    setup::prepare(&connect(options).await?, options).await
+}
+
+async fn connect(options: &BankOptions) -> Result<Client> {
+    options.check()?;
+    let mut config = Config::new(&options.addresses)?;
+    config.application_name = "meridian bench bank".into();
+    config.statement_timeout = Some(STATEMENT_TIMEOUT);
+    Client::with_config(config).await
 }
 
 /// Lets the clients and the auditor work for the configured time.

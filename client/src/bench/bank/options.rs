@@ -30,6 +30,10 @@ pub struct BankOptions {
     pub json: Option<PathBuf>,
     /// Say every second how it goes, on standard error.
     pub progress: bool,
+    /// Work on the table as an earlier run with the same accounts and ranges has left it.
+    pub loaded: bool,
+    /// Between two audits, so that they do not become the load that is measured.
+    pub audit_pause: Duration,
 }
 
 impl BankOptions {
@@ -46,6 +50,8 @@ impl BankOptions {
             seed: 1,
             json: None,
             progress: true,
+            loaded: false,
+            audit_pause: Duration::from_millis(20),
         }
     }
 

@@ -1,5 +1,10 @@
 //! `meridian bench`.
 
+mod fleet;
+mod median;
+mod idle;
+mod spread;
+
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,6 +17,18 @@ use super::fail;
 pub async fn run(args: BenchArgs) -> ExitCode {
     match args {
         BenchArgs::Bank(bank) => run_bank(bank.into_options()).await,
+        BenchArgs::Idle(args) => print(idle::run(args).await),
+        BenchArgs::Spread(args) => print(spread::run(args).await),
+    }
+}
+
+fn print(result: Result<String, String>) -> ExitCode {
+    match result {
+        Ok(table) => {
+            println!("{table}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => fail(&format!("the benchmark could not be carried out: {why}")),
     }
 }
 
