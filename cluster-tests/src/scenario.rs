@@ -177,7 +177,7 @@ fn draw_quiet(knobs: &mut Knobs, rng: &mut Rng) {
 fn draw_transfers(knobs: &mut Knobs, replicas: usize, rng: &mut Rng) {
     knobs.placement.replicas = replicas as u32;
     knobs.report_every = Duration::from_millis(rng.between(100, 1_500));
-    knobs.report_all_every = Duration::from_millis(rng.between(1_000, 10_000));
+    knobs.report_all_every = Duration::from_millis(rng.between(1_000, 60_000));
     knobs.placement_every = Duration::from_millis(rng.between(100, 1_500));
     knobs.snapshot_piece_bytes = rng.between(1_000, 30_000);
     knobs.snapshot_bytes_per_second = rng.between(200_000, 20_000_000);

@@ -79,6 +79,9 @@ pub enum Body {
     /// These ranges are not to be quiet, at the receiver.
     #[n(10)]
     Wake(#[n(0)] Vec<RangeId>),
+    /// The next report is to tell of everything: the sender has missed something.
+    #[n(11)]
+    ReportWanted,
 }
 
 /// A store lives.

@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 use crate::RangeId;
 use crate::range::RangeStatus;
 
-/// What has changed since the node's last report; every now and then, everything.
+/// What has changed since the node's last report; or everything, where that was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct StoreReport {
     /// Counted from the start of the process, so that an older one is not taken for newer.
@@ -28,4 +28,8 @@ pub struct StoreReport {
     /// Replicas here.
     #[n(6)]
     pub replicas: u64,
+    /// Ranges that the node leads, as it has told of them: a receiver that counts others has missed something.
+    #[n(7)]
+    #[cbor(default)]
+    pub leads: u64,
 }

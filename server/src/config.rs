@@ -94,7 +94,7 @@ pub struct Knobs {
     pub roll_call: usize,
     /// Quiet ranges that a store wakes in a Raft tick, if it wakes them all.
     pub wakes_per_tick: usize,
-    /// How often a node reports what it leads to the placement driver, what has changed; and how often everything.
+    /// How often a node reports what it leads to the placement driver, what has changed; and how often everything, though nobody asks for it.
     pub report_every: Duration,
     pub report_all_every: Duration,
     /// How the placement driver places replicas and leaders.
@@ -153,7 +153,7 @@ impl Default for Knobs {
             roll_call: 128,
             wakes_per_tick: 500,
             report_every: Duration::from_secs(1),
-            report_all_every: Duration::from_secs(15),
+            report_all_every: Duration::from_secs(600),
             placement: Settings::default(),
             place_replicas: true,
             placement_every: Duration::from_secs(1),

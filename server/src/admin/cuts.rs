@@ -72,7 +72,7 @@ mod tests {
     /// The rules of each range, and where they are cut.
     fn look(ranges: Vec<RangeStatus>, wishes: &[Wish]) -> (Vec<String>, Vec<String>) {
         let mut reports = Reports::default();
-        reports.hear(
+        let _ = reports.hear(
             Duration::ZERO,
             NodeId(1),
             StoreReport { number: 1, full: true, ranges, ..StoreReport::default() },

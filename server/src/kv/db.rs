@@ -103,7 +103,10 @@ impl Db {
     /// A node reports to the placement driver, which may be here.
     pub fn hear_report(&self, from: NodeId, report: StoreReport) {
         let now = self.shared.env.clock().monotonic();
-        self.shared.reports.lock().expect("no holder of this lock panics").hear(now, from, report);
+        let lacks = self.shared.reports.lock().expect("no holder of this lock panics").hear(now, from, report);
+        if lacks {
+            self.shared.router.send(from, Body::ReportWanted);
+        }
     }
 
     /// A range's descriptor as its leader last reported it.

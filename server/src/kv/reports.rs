@@ -1,7 +1,7 @@
 //! What nodes have reported of the ranges that they lead, where a placement driver may run.
 //!
-//! Reports go to every node with a replica of the meta range, so that whoever leads it next has a picture already. They may be lost or
-//! late; a full one comes now and then.
+//! Reports go to every node with a replica of the meta range, so that whoever leads it next has a picture already. They tell of what has changed,
+//! and may be lost or late: whoever finds that he lacks something asks for a full one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,6 +15,10 @@ use super::api::NodeHoldings;
 /// What was reported so long ago is not told any more.
 const STALE_AFTER: Duration = Duration::from_secs(10);
 
+/// A node whose ranges are counted differently here, though no report of it is missing, is asked for everything only so often: while
+/// leaders change, that is so for moments.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
 /// What one node said.
 #[derive(Clone, Debug, Default)]
 pub struct Reported {
@@ -26,13 +30,17 @@ pub struct Reported {
     /// Whether everything it leads is known.
     pub whole: bool,
     number: u64,
+    /// Ranges that it leads, as far as is known here.
+    leads: u64,
+    /// When it was last asked for everything because that is not what it says.
+    asked: Option<Duration>,
 }
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Reports {
     pub nodes: BTreeMap<NodeId, Reported>,
-    /// Each range as its leader last told of it.
+    /// Each range as its leader last told of it. Changed by [`Reports::put`] and [`Reports::remove`] only.
     pub ranges: BTreeMap<RangeId, RangeStatus>,
     /// When anything of this was last seen to change.
     pub changed: Duration,
@@ -42,9 +50,8 @@ impl Reports {
     /// What a node holds, if it has lately said so.
     pub fn holdings(&self, node: NodeId, now: Duration) -> Option<NodeHoldings> {
         let reported = self.nodes.get(&node).filter(|reported| now.saturating_sub(reported.heard) < STALE_AFTER)?;
-        let leads = self.ranges.values().filter(|status| status.leader == node).count();
         let (replicas, bytes) = (reported.replicas, reported.bytes_used);
-        Some(NodeHoldings { replicas, leads: leads as u64, bytes })
+        Some(NodeHoldings { replicas, leads: reported.leads, bytes })
     }
 
     /// The connection to a node broke: whoever reports next may be a new process, which counts from one. It has to tell of everything
@@ -56,8 +63,25 @@ impl Reports {
         }
     }
 
-    /// Takes in a report.
-    pub fn hear(&mut self, now: Duration, from: NodeId, report: StoreReport) {
+    fn put(&mut self, status: RangeStatus) -> Option<RangeStatus> {
+        self.nodes.entry(status.leader).or_default().leads += 1;
+        let old = self.ranges.insert(status.descriptor.id, status);
+        if let Some(node) = old.as_ref().and_then(|old| self.nodes.get_mut(&old.leader)) {
+            node.leads -= 1;
+        }
+        old
+    }
+
+    fn remove(&mut self, range: RangeId) {
+        let old = self.ranges.remove(&range);
+        if let Some(node) = old.and_then(|old| self.nodes.get_mut(&old.leader)) {
+            node.leads -= 1;
+        }
+    }
+
+    /// Takes in a report. Says whether the node is to be asked for a full one, as something is missing.
+    #[must_use]
+    pub fn hear(&mut self, now: Duration, from: NodeId, report: StoreReport) -> bool {
         let node = self.nodes.entry(from).or_default();
         // The first word of a new process, however short a time the one before it has lived.
         if report.full && report.number == 1 {
@@ -65,7 +89,7 @@ impl Reports {
         }
         // A report that comes after a later one of the same process is old; a small number is that of a new process.
         if report.number < node.number && report.number + 100 > node.number {
-            return;
+            return false;
         }
         // What came between is lost.
         if !report.full && report.number != node.number + 1 {
@@ -81,26 +105,39 @@ impl Reports {
         node.replicas = report.replicas;
         if report.full {
             let told: BTreeSet<RangeId> = report.ranges.iter().map(|status| status.descriptor.id).collect();
-            let count = self.ranges.len();
-            self.ranges.retain(|id, status| status.leader != from || told.contains(id));
-            news |= self.ranges.len() < count;
+            let gone =
+                self.ranges.values().filter(|status| status.leader == from && !told.contains(&status.descriptor.id));
+            let gone: Vec<RangeId> = gone.map(|status| status.descriptor.id).collect();
+            news |= !gone.is_empty();
+            gone.into_iter().for_each(|range| self.remove(range));
         }
         for range in report.lost {
             if self.ranges.get(&range).is_some_and(|status| status.leader == from) {
-                self.ranges.remove(&range);
+                self.remove(range);
                 news = true;
             }
         }
         for status in report.ranges {
             let id = status.descriptor.id;
             if self.ranges.get(&id).is_none_or(|known| known.descriptor.epoch <= status.descriptor.epoch) {
-                let old = self.ranges.insert(id, status);
+                let old = self.put(status);
                 news |= old.as_ref() != self.ranges.get(&id);
             }
         }
         if news {
             self.changed = now;
         }
+        self.lacks(now, from, report.leads)
+    }
+
+    /// Whether something is missing of what a node has told: a report, or a range that an older word of somebody else has displaced.
+    fn lacks(&mut self, now: Duration, from: NodeId, leads: u64) -> bool {
+        let Some(node) = self.nodes.get_mut(&from) else { return false };
+        let differs = node.leads != leads && node.asked.is_none_or(|asked| now >= asked + ASK_AGAIN);
+        if differs {
+            node.asked = Some(now);
+        }
+        differs || !node.whole
     }
 }
 
@@ -127,21 +164,41 @@ mod tests {
     }
 
     fn report(number: u64, full: bool, ranges: Vec<RangeStatus>) -> StoreReport {
-        StoreReport { number, full, ranges, ..StoreReport::default() }
+        let leads = ranges.len() as u64;
+        StoreReport { number, full, ranges, leads, ..StoreReport::default() }
     }
 
     #[test]
     fn a_gap_in_the_reports_is_closed_by_the_next_full_one() {
         let mut reports = Reports::default();
         let n1 = NodeId(1);
-        reports.hear(Duration::ZERO, n1, report(1, true, vec![status(1, 1, 1)]));
+        assert!(!reports.hear(Duration::ZERO, n1, report(1, true, vec![status(1, 1, 1)])));
         assert!(reports.nodes[&n1].whole);
-        reports.hear(Duration::ZERO, n1, report(3, false, vec![status(2, 1, 1)]));
+        assert!(reports.hear(Duration::ZERO, n1, report(3, false, vec![status(2, 1, 1)])), "a full one is asked for");
         assert!(!reports.nodes[&n1].whole);
         assert_eq!(reports.ranges.len(), 2);
-        reports.hear(Duration::ZERO, n1, report(4, true, vec![status(2, 1, 1)]));
+        assert!(!reports.hear(Duration::ZERO, n1, report(4, true, vec![status(2, 1, 1)])));
         assert!(reports.nodes[&n1].whole);
         assert_eq!(reports.ranges.len(), 1, "it leads the first one no more");
+    }
+
+    #[test]
+    fn a_range_that_a_late_word_has_displaced_is_missed() {
+        let mut reports = Reports::default();
+        let (n1, n2) = (NodeId(1), NodeId(2));
+        assert!(!reports.hear(Duration::ZERO, n1, report(1, true, vec![status(1, 1, 1)])));
+        // By then n2 leads it, and has said so. The late word of n1, and that it leads it no more, leave nobody.
+        assert!(!reports.hear(Duration::ZERO, n2, report(1, true, vec![status(1, 1, 2)])));
+        let _ = reports.hear(Duration::ZERO, n1, report(2, false, vec![status(1, 1, 1)]));
+        let lost = StoreReport { lost: vec![RangeId(1)], leads: 0, ..report(3, false, Vec::new()) };
+        assert!(!reports.hear(Duration::ZERO, n1, lost));
+        assert!(reports.ranges.is_empty());
+        let next = |number| StoreReport { leads: 1, ..report(number, false, Vec::new()) };
+        assert!(reports.hear(Duration::ZERO, n2, next(2)));
+        assert!(!reports.hear(Duration::ZERO, n2, next(3)), "it was asked just now");
+        assert!(reports.hear(ASK_AGAIN, n2, next(4)));
+        assert!(!reports.hear(ASK_AGAIN, n2, report(5, true, vec![status(1, 1, 2)])));
+        assert_eq!(reports.nodes[&n2].leads, 1);
     }
 
     #[test]
@@ -149,24 +206,24 @@ mod tests {
         let mut reports = Reports::default();
         let n1 = NodeId(1);
         let second = Duration::from_secs(1);
-        reports.hear(Duration::ZERO, n1, report(1, true, Vec::new()));
-        reports.hear(Duration::ZERO, n1, report(40, true, Vec::new()));
-        reports.hear(second, n1, report(39, false, Vec::new()));
+        let _ = reports.hear(Duration::ZERO, n1, report(1, true, Vec::new()));
+        let _ = reports.hear(Duration::ZERO, n1, report(40, true, Vec::new()));
+        let _ = reports.hear(second, n1, report(39, false, Vec::new()));
         assert_eq!(reports.nodes[&n1].heard, Duration::ZERO, "this one was late");
-        reports.hear(second, n1, report(1, true, Vec::new()));
+        let _ = reports.hear(second, n1, report(1, true, Vec::new()));
         assert_eq!(reports.nodes[&n1].heard, second);
         // Where its first report does not arrive, its connection has at least been lost.
-        reports.hear(second, n1, report(40, true, Vec::new()));
+        let _ = reports.hear(second, n1, report(40, true, Vec::new()));
         reports.lost(n1);
-        reports.hear(2 * second, n1, report(2, false, vec![status(2, 1, 1)]));
+        let _ = reports.hear(2 * second, n1, report(2, false, vec![status(2, 1, 1)]));
         assert!(reports.nodes[&n1].heard == 2 * second && !reports.nodes[&n1].whole);
     }
 
     #[test]
     fn an_old_leader_does_not_overrule_a_newer_descriptor() {
         let mut reports = Reports::default();
-        reports.hear(Duration::ZERO, NodeId(2), report(1, true, vec![status(1, 5, 2)]));
-        reports.hear(Duration::ZERO, NodeId(1), report(9, true, vec![status(1, 4, 1)]));
+        let _ = reports.hear(Duration::ZERO, NodeId(2), report(1, true, vec![status(1, 5, 2)]));
+        let _ = reports.hear(Duration::ZERO, NodeId(1), report(9, true, vec![status(1, 4, 1)]));
         assert_eq!(reports.ranges[&RangeId(1)].leader, NodeId(2));
     }
 }

@@ -1,4 +1,7 @@
-//! What a store reports to the placement driver: of the ranges that it leads, those that have changed, and now and then all.
+//! What a store reports to the placement driver: of the ranges that it leads, those that have changed.
+//!
+//! It tells of all of them when it starts, and when somebody who has missed something asks for that; seldom by itself. So a report costs what
+//! has changed since the last one, however many ranges there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,6 +22,13 @@ pub struct Reporting {
     known: BTreeMap<RangeId, RangeStatus>,
     /// Ranges whose replicas here have stepped since: none of the others has anything new to say.
     pub changed: BTreeSet<RangeId>,
+}
+
+impl Reporting {
+    /// Somebody has missed a report.
+    pub fn everything_is_wanted(&mut self) {
+        self.reported_all = None;
+    }
 }
 
 /// Whether two amounts differ by more than a tenth, and more than a little.
@@ -85,6 +95,7 @@ impl Store {
             ranges,
             lost,
             replicas: self.replicas.len() as u64,
+            leads: known.len() as u64,
         }));
     }
 }
