@@ -39,8 +39,12 @@ const SCAN_EVERY: Duration = Duration::from_secs(10);
 
 /// With nothing changed for so long the driver looks only as seldom: thousands of idle ranges are not to be planned for every second.
 const REST: Duration = Duration::from_secs(10);
+/// Where it found nothing to do, or to wait for, it looks at thousands of ranges as seldom as this: whatever happens to one is reported, or silences
+/// a node, or is wished.
+const LOOK_AT_REST: Duration = Duration::from_secs(60);
 /// How often the driver reads what is wished.
 const WISHES_EVERY: Duration = Duration::from_secs(3);
+const WISHES_AT_REST: Duration = Duration::from_secs(5);
 /// Ranges that are split for wishes in one round.
 const CUTS_MAX: usize = 16;
 
@@ -82,6 +86,14 @@ struct State {
     acted: Option<Duration>,
 }
 
+impl State {
+    /// Whether nothing is under way, or due later.
+    fn is_content(&self) -> bool {
+        let memory = &self.memory;
+        self.wishes.is_some() && memory.moves.is_empty() && memory.failed.is_empty()
+    }
+}
+
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub struct Driver {
@@ -118,14 +130,15 @@ impl Driver {
     /// One look, and whatever follows from it.
     pub async fn round(&self) {
         let now = self.now();
-        if self.may_rest(now) {
+        if self.may_rest(now) && !self.has_new_wishes(now).await {
             return;
         }
-        let reports = self.db.reports();
-        if !self.leads(&reports) {
+        // Whether this node leads the meta range, as its own store has reported.
+        if self.db.reported_leader(&Key::MIN) != Some(self.db.node()) {
             *self.state() = State { looked: Some(now), ..State::default() };
             return;
         }
+        let reports = self.db.reports();
         let since = *self.state().since.get_or_insert(now);
         self.scan(now).await;
         self.read_wishes(now).await;
@@ -145,7 +158,8 @@ impl Driver {
     /// Whether nothing has changed for so long that another look would see the same. Now and then it looks nevertheless.
     fn may_rest(&self, now: Duration) -> bool {
         let mut state = self.state();
-        let looked = state.looked.is_some_and(|looked| now < looked + REST);
+        let look_every = if state.is_content() { LOOK_AT_REST } else { REST };
+        let looked = state.looked.is_some_and(|looked| now < looked + look_every);
         let acted = state.acted.is_some_and(|acted| now < acted + REST);
         let members: Vec<(NodeId, NodeState)> =
             self.db.members().iter().map(|member| (member.descriptor.id, member.state)).collect();
@@ -160,10 +174,22 @@ impl Driver {
         rests
     }
 
-    /// Whether this node leads the meta range, as its own store has reported.
-    fn leads(&self, reports: &Reports) -> bool {
-        let meta = reports.ranges.values().find(|status| status.descriptor.start == Key::MIN);
-        meta.is_some_and(|status| status.leader == self.db.node())
+    /// Whether something else is wished than before, while the driver rests. Wishes are few, and read more often than it looks.
+    async fn has_new_wishes(&self, now: Duration) -> bool {
+        let (leads, before) = {
+            let state = self.state();
+            (state.since.is_some(), state.wishes.clone())
+        };
+        if !leads || self.state().wishes_read.is_some_and(|read| now < read + WISHES_AT_REST) {
+            return false;
+        }
+        self.read_wishes(now).await;
+        let mut state = self.state();
+        let news = state.wishes != before;
+        if news {
+            state.looked = Some(now);
+        }
+        news
     }
 
     /// Reads all descriptors, now and then.

@@ -115,6 +115,13 @@ impl Db {
         reports.ranges.get(&range).map(|status| status.descriptor.clone())
     }
 
+    /// Who leads the range that begins at a key, as was last reported.
+    pub fn reported_leader(&self, start: &Key) -> Option<NodeId> {
+        let reports = self.shared.reports.lock().expect("no holder of this lock panics");
+        let mut ranges = reports.ranges.values();
+        ranges.find(|status| status.descriptor.start == *start).map(|status| status.leader)
+    }
+
     /// What nodes have reported.
     pub fn reports(&self) -> Reports {
         self.shared.reports.lock().expect("no holder of this lock panics").clone()
