@@ -138,8 +138,10 @@ impl Db {
         right: &RangeDescriptor,
         patience: Duration,
     ) -> Result<(), Error> {
+        // Where a change of members is under way, those that it leads to.
         let voters = |range: &RangeDescriptor| {
-            let voters = range.replicas.iter().filter(|replica| replica.role == ReplicaRole::Voter);
+            let stays = |role| matches!(role, ReplicaRole::Voter | ReplicaRole::Incoming);
+            let voters = range.replicas.iter().filter(|replica| stays(replica.role));
             voters.map(|replica| replica.node).collect::<Vec<_>>()
         };
         let (there, here) = (voters(left), voters(right));
