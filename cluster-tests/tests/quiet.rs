@@ -24,7 +24,8 @@ fn cluster() -> World {
     for n in 1..RANGES {
         world.ask(0, 4 * SECOND, |db| Box::pin(async move { db.split(&key(n)).await })).expect("the split succeeds");
     }
-    idle(&mut world, 10);
+    // Then nobody looks any more whether the meta range has them all.
+    idle(&mut world, 20);
     world
 }
 

@@ -79,9 +79,9 @@ pub enum Body {
     /// These ranges are not to be quiet, at the receiver.
     #[n(10)]
     Wake(#[n(0)] Vec<RangeId>),
-    /// The next report is to tell of everything: the sender has missed something.
+    /// The next report is to tell of everything, and to come to where the meta range is: the sender has missed something.
     #[n(11)]
-    ReportWanted,
+    ReportWanted(#[n(0)] RangeDescriptor),
 }
 
 /// A store lives.

@@ -410,6 +410,9 @@ impl World {
         let Some(process) = &self.nodes[to].process else { return };
         let envelope: Envelope = codec::decode("an envelope", bytes).expect("messages arrive as sent");
         process.db.heard_of(envelope.from);
+        if let Body::ReportWanted(meta) = &envelope.body {
+            process.db.report_wanted(meta);
+        }
         if let Body::Response { id, response } = envelope.body {
             if process.env.clock().adopt(envelope.hlc).is_ok() {
                 process.db.deliver(id, response);

@@ -21,6 +21,7 @@ use proto::{Epoch, Key, NodeId, NodeState, RangeDescriptor, RangeId, Span};
 use range_split::placement::{Change, Memory, Operation, plan};
 
 use super::cuts::cuts;
+use super::mender::Mender;
 use super::office::Office;
 use super::picture::{SUSPECT_AFTER, Sources, is_whole, picture};
 use crate::config::Knobs;
@@ -100,13 +101,15 @@ pub struct Driver {
     db: Db,
     knobs: Arc<Knobs>,
     office: Office,
+    mender: Mender,
     state: Arc<Mutex<State>>,
 }
 
 impl Driver {
     pub fn new(db: Db, knobs: Arc<Knobs>) -> Driver {
         let office = Office::new(db.clone());
-        Driver { db, knobs, office, state: Arc::default() }
+        let mender = Mender::new(db.clone(), office.clone());
+        Driver { db, knobs, office, mender, state: Arc::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -121,6 +124,7 @@ impl Driver {
     pub async fn run(self) {
         loop {
             self.db.env().sleep(self.knobs.placement_every).await;
+            self.mender.look().await;
             if self.knobs.place_replicas {
                 self.round().await;
             }
@@ -133,8 +137,7 @@ impl Driver {
         if self.may_rest(now) && !self.has_new_wishes(now).await {
             return;
         }
-        // Whether this node leads the meta range, as its own store has reported.
-        if self.db.reported_leader(&Key::MIN) != Some(self.db.node()) {
+        if !self.db.leads_meta() {
             *self.state() = State { looked: Some(now), ..State::default() };
             return;
         }

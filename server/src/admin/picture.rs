@@ -72,15 +72,15 @@ pub fn picture(sources: &Sources<'_>) -> Picture {
         };
         ranges.insert(*id, range);
     }
-    for id in outdated(&ranges) {
+    for id in outdated(ranges.values().map(|range| &range.descriptor)) {
         ranges.remove(&id);
     }
     Picture { now: sources.now, nodes, ranges, settings: sources.settings.clone(), limits: sources.limits.clone() }
 }
 
 /// Ranges whose keys another one holds that is newer: they were merged into it, or split since, and this has not been reported yet.
-fn outdated(ranges: &BTreeMap<RangeId, Range>) -> Vec<RangeId> {
-    let mut order: Vec<&RangeDescriptor> = ranges.values().map(|range| &range.descriptor).collect();
+pub fn outdated<'a>(ranges: impl Iterator<Item = &'a RangeDescriptor>) -> Vec<RangeId> {
+    let mut order: Vec<&RangeDescriptor> = ranges.collect();
     order.sort_by_key(|descriptor| &descriptor.start);
     let mut outdated = Vec::new();
     let mut last: Option<&RangeDescriptor> = None;

@@ -111,6 +111,9 @@ impl Transport {
         let Ok(envelope) = codec::decode::<Envelope>("an envelope", bytes) else { return };
         let Some(db) = self.db.get() else { return };
         db.heard_of(envelope.from);
+        if let Body::ReportWanted(meta) = &envelope.body {
+            db.report_wanted(meta);
+        }
         match envelope.body {
             Body::Response { id, response } => {
                 // Refused whole, like any message from a clock beyond the bound.

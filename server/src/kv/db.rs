@@ -24,6 +24,7 @@ use super::transaction::KvTransaction;
 use crate::config::Knobs;
 use crate::env::{Env, Outbox};
 use crate::probe::{Path, Point, Probe};
+use crate::store::recover::META_RANGE;
 
 /// What a gateway is made with.
 pub struct DbConfig {
@@ -105,7 +106,7 @@ impl Db {
         let now = self.shared.env.clock().monotonic();
         let lacks = self.shared.reports.lock().expect("no holder of this lock panics").hear(now, from, report);
         if lacks {
-            self.shared.router.send(from, Body::ReportWanted);
+            self.want_report(from);
         }
     }
 
@@ -115,11 +116,34 @@ impl Db {
         reports.ranges.get(&range).map(|status| status.descriptor.clone())
     }
 
-    /// Who leads the range that begins at a key, as was last reported.
-    pub fn reported_leader(&self, start: &Key) -> Option<NodeId> {
+    /// Whether this node leads the meta range, as its own store has reported.
+    pub fn leads_meta(&self) -> bool {
         let reports = self.shared.reports.lock().expect("no holder of this lock panics");
-        let mut ranges = reports.ranges.values();
-        ranges.find(|status| status.descriptor.start == *start).map(|status| status.leader)
+        reports.ranges.get(&META_RANGE).is_some_and(|status| status.leader == self.node())
+    }
+
+    /// Whether a descriptor was reported since then, or a range has come or gone.
+    pub fn described_since(&self, then: Duration) -> bool {
+        self.shared.reports.lock().expect("no holder of this lock panics").described >= then
+    }
+
+    /// Asks those of some nodes that have not reported since then to report here: they may believe that the meta range is elsewhere.
+    pub fn ask_the_silent(&self, nodes: &[NodeId], since: Duration) {
+        let reports = self.shared.reports.lock().expect("no holder of this lock panics");
+        let heard = |node: &NodeId| reports.nodes.get(node).is_some_and(|reported| reported.heard >= since);
+        let silent: Vec<NodeId> = nodes.iter().filter(|node| !heard(node)).copied().collect();
+        drop(reports);
+        silent.into_iter().for_each(|node| self.want_report(node));
+    }
+
+    fn want_report(&self, node: NodeId) {
+        let meta = self.shared.router.range_of(&meta_span().start);
+        self.shared.router.send(node, Body::ReportWanted(meta));
+    }
+
+    /// Somebody lacks a report of this node's store, and says where the meta range is. The store itself is to hear it too.
+    pub fn report_wanted(&self, meta: &RangeDescriptor) {
+        self.shared.router.learn([meta.clone()]);
     }
 
     /// What nodes have reported.
@@ -136,6 +160,9 @@ impl Db {
 
     /// Sends this node's report to wherever a placement driver may be.
     pub fn send_report(&self, report: &StoreReport) {
+        // A store that leads the meta range knows best where it is.
+        let led = report.ranges.iter().filter(|status| status.descriptor.id == META_RANGE);
+        self.shared.router.learn(led.map(|status| status.descriptor.clone()));
         let meta = self.shared.router.range_of(&meta_span().start);
         for replica in &meta.replicas {
             self.shared.router.send(replica.node, Body::Report(report.clone()));

@@ -44,6 +44,8 @@ pub struct Reports {
     pub ranges: BTreeMap<RangeId, RangeStatus>,
     /// When anything of this was last seen to change.
     pub changed: Duration,
+    /// When a descriptor was last seen to change, or a range to come or go.
+    pub described: Duration,
 }
 
 impl Reports {
@@ -98,6 +100,7 @@ impl Reports {
         let before = node.whole;
         node.whole |= report.full;
         let mut news = before != node.whole;
+        let mut described = false;
         node.number = report.number;
         node.heard = now;
         node.bytes_used = report.bytes_used;
@@ -108,23 +111,27 @@ impl Reports {
             let gone =
                 self.ranges.values().filter(|status| status.leader == from && !told.contains(&status.descriptor.id));
             let gone: Vec<RangeId> = gone.map(|status| status.descriptor.id).collect();
-            news |= !gone.is_empty();
+            described |= !gone.is_empty();
             gone.into_iter().for_each(|range| self.remove(range));
         }
         for range in report.lost {
             if self.ranges.get(&range).is_some_and(|status| status.leader == from) {
                 self.remove(range);
-                news = true;
+                described = true;
             }
         }
         for status in report.ranges {
             let id = status.descriptor.id;
             if self.ranges.get(&id).is_none_or(|known| known.descriptor.epoch <= status.descriptor.epoch) {
-                let old = self.put(status);
-                news |= old.as_ref() != self.ranges.get(&id);
+                let (old, new) = (self.put(status), &self.ranges[&id]);
+                news |= old.as_ref() != Some(new);
+                described |= old.is_none_or(|old| old.descriptor != new.descriptor);
             }
         }
-        if news {
+        if described {
+            self.described = now;
+        }
+        if news || described {
             self.changed = now;
         }
         self.lacks(now, from, report.leads)

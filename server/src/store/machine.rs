@@ -182,7 +182,7 @@ impl Store {
             Body::Beat(beat) => self.hear_beat(from, &beat, out),
             Body::Quiet(words) => self.hear_quiet(now, from, &words, out),
             Body::Wake(ranges) => ranges.into_iter().for_each(|range| self.rouse(now, range, out)),
-            Body::ReportWanted => self.reporting.everything_is_wanted(),
+            Body::ReportWanted(_) => self.reporting.everything_is_wanted(),
             // Responses are the gateway's, and reports were taken in above.
             Body::Response { .. } | Body::Clock(_) | Body::Report(_) => {}
         }
