@@ -102,7 +102,8 @@ pub enum Stageable {
 }
 
 /// The coordinator stages an attempt: `at` is the timestamp that the anchor's range allows. If that is not the one asked for, the
-/// reads must be validated first, so the record stays pending until the next attempt.
+/// reads must be validated first, so the record stays pending until the next attempt; or staged, if this attempt is already. (Ranges
+/// that it was sent to apart may have merged, after one of them staged it and another pushed it.)
 pub fn stage(
     found: Option<&TxnRecord>,
     txn: &TxnMeta,
@@ -110,8 +111,11 @@ pub fn stage(
     now: Timestamp,
     keys: Vec<Key>,
 ) -> TxnRecord {
-    let status = if at == asked { TxnStatus::Staging } else { TxnStatus::Pending };
     let heartbeat = found.map_or(now, |record| record.heartbeat.max(now));
+    if let Some(staged) = found.filter(|record| is_staged(record, txn, asked)) {
+        return TxnRecord { keys, heartbeat, ..staged.clone() };
+    }
+    let status = if at == asked { TxnStatus::Staging } else { TxnStatus::Pending };
     TxnRecord { keys, ..fresh(txn, status, at, heartbeat) }
 }
 

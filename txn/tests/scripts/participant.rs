@@ -135,9 +135,13 @@ impl ParticipantRunner {
             }
             "prepare" => {
                 let timestamp = args.timestamp("at")?.unwrap_or(read);
-                let with_record = args.flag("record");
+                let (with_record, elsewhere) = (args.flag("record"), args.take("record"));
                 let writes = keys_written(&args);
-                let record = with_record.then(|| writes.iter().map(|w| w.key.clone()).collect());
+                let keys = writes.iter().map(|w| w.key.clone());
+                let record = match elsewhere {
+                    Some(all) => Some(all.split('/').map(Key::from).collect()),
+                    None => with_record.then(|| keys.collect()),
+                };
                 Operation::Prepare(Prepare { txn: meta, timestamp, writes, record })
             }
             "commit_record" => {
