@@ -118,15 +118,23 @@ impl Router {
         let span = Span { start: meta_span().start, end: meta_key(key).next() };
         let target = Target::Span { span, rows_max: 1, bytes_max: u64::MAX, reverse: true };
         let read = Read { txn: TxnId::default(), timestamp, target, priority: timestamp };
-        let range = self.range_of(&meta_span().start);
         Box::pin(async move {
-            let reply = match self.call(&range, Operation::Read(read), self.knobs.request_deadline).await {
-                // In the way of a lookup there can be the intent of a publication: it will be gone soon.
-                Err(Failure::Refused(_) | Failure::Repartition { .. }) => return Ok(()),
-                reply => reply?,
-            };
-            if let ReplyBody::Rows { rows, .. } = reply.body {
-                self.learn(rows.iter().filter_map(|row| codec::decode("a range descriptor", &row.value).ok()));
+            /// Redirects in a row past which what is known has to do: the meta range has no time to move any faster.
+            const REDIRECTS_MAX: u32 = 4;
+            for _ in 0..REDIRECTS_MAX {
+                let range = self.range_of(&meta_span().start);
+                match self.call(&range, Operation::Read(read.clone()), self.knobs.request_deadline).await {
+                    Err(Failure::Repartition { .. }) => {}
+                    // In the way of a lookup there can be the intent of a publication: it will be gone soon.
+                    Err(Failure::Refused(_)) => break,
+                    reply => {
+                        if let ReplyBody::Rows { rows, .. } = reply?.body {
+                            let found = rows.iter().map(|row| codec::decode("a range descriptor", &row.value));
+                            self.learn(found.filter_map(Result::ok));
+                        }
+                        break;
+                    }
+                }
             }
             Ok(())
         })
@@ -203,6 +211,7 @@ impl Router {
         let clock = self.env.clock();
         let until = clock.monotonic() + deadline;
         let mut attempt = 0u32;
+        let (mut hints, mut silent) = (0, BTreeSet::new());
         let mut maybe_sent = false;
         let mut detail = String::from("no answer");
         loop {
@@ -217,7 +226,7 @@ impl Router {
             if self.knobs.probe.fires(Point::LeaderForgotten) {
                 self.cache().leaders.remove(&range.id);
             }
-            let target = self.target(range, attempt);
+            let target = self.target(range, attempt, &silent);
             let mut timeout = self.knobs.attempt_timeout.min(until - now);
             if self.knobs.probe.fires(Point::ImpatientGateway) {
                 timeout = timeout.min(IMPATIENT);
@@ -239,11 +248,13 @@ impl Router {
                     maybe_sent = true;
                     detail = "its leader changed".into();
                 }
-                Some(Response::Refused(refusal)) => {
+                Some(Response::Refused(mut refusal)) => {
+                    hints = self.weigh_hint(range, &mut refusal, hints);
                     detail = self.prepare_to_repeat(range, (target, attempt), refusal).await?;
                 }
                 None => {
                     maybe_sent = true;
+                    silent.insert(target);
                     detail = format!("{target} does not answer");
                     self.cache().leaders.remove(&range.id);
                     if clock.monotonic() < now + timeout {
@@ -258,6 +269,19 @@ impl Router {
                 self.knobs.probe.took(Path::FoundElsewhere);
                 return Err(Failure::Repartition { sent: maybe_sent });
             }
+        }
+    }
+
+    /// Hints in a row that are as many as there are replicas lead nowhere: nodes name each other, while another one leads. The last one is taken
+    /// away, so that all are asked in turn. Says how many there were since.
+    fn weigh_hint(&self, range: &RangeDescriptor, refusal: &mut Refusal, hints: usize) -> usize {
+        match refusal {
+            Refusal::NotLeader(Some(_)) if hints < range.replicas.len() => hints + 1,
+            Refusal::NotLeader(hint) => {
+                *hint = None;
+                0
+            }
+            _ => hints,
         }
     }
 
@@ -294,8 +318,8 @@ impl Router {
         Ok(detail)
     }
 
-    /// Whom to ask: the known leader, else the replicas in turn, those that are away last.
-    fn target(&self, range: &RangeDescriptor, attempt: u32) -> NodeId {
+    /// Whom to ask: the known leader, else the replicas in turn, those that are away or have been silent last.
+    fn target(&self, range: &RangeDescriptor, attempt: u32, silent: &BTreeSet<NodeId>) -> NodeId {
         let cache = self.cache();
         if let Some(leader) = cache.leaders.get(&range.id) {
             return *leader;
@@ -305,10 +329,9 @@ impl Router {
             holders.extend(cache.nodes.iter().filter(|node| range.replica_on(**node).is_none()));
         }
         let here = holders.iter().position(|node| *node == self.me).unwrap_or(0);
-        let in_turn = |n: usize| holders.get((here + n) % holders.len().max(1)).copied().unwrap_or(self.me);
-        let turns = attempt as usize..attempt as usize + holders.len();
-        let present = turns.map(in_turn).find(|node| !cache.away.contains(node));
-        present.unwrap_or_else(|| in_turn(attempt as usize))
+        holders.rotate_left(here);
+        holders.sort_by_key(|node| cache.away.contains(node) || silent.contains(node));
+        holders.get(attempt as usize % holders.len().max(1)).copied().unwrap_or(self.me)
     }
 
     fn redirect(&self, range: RangeId, from: NodeId, hint: Option<NodeId>) {
