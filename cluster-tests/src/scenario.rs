@@ -192,6 +192,10 @@ pub fn draw_merging(seed: u64, nodes: usize) -> Options {
     let mut options = if nodes.is_multiple_of(2) { draw_moving(seed, nodes) } else { draw(seed, nodes) };
     let mut rng = Rng::new(seed, "merging");
     draw_lulls(&mut options.knobs, &mut Rng::new(seed, "lulls"));
+    if Rng::new(seed, "short logs").one_in(3) {
+        // Whoever misses a merge is given the contents of the merged range.
+        options.knobs.log_bytes_max = 2_000;
+    }
     keep_reshaping(&mut options.faults, &mut rng, nodes, 17 * SECOND);
     options
 }
