@@ -4,6 +4,7 @@ use cluster_tests::sim::{Options, World};
 use futures::future::BoxFuture;
 use proto::{Key, keyspace};
 use server::kv::{BeginOptions, Db, Error, Kv};
+use server::probe::Path;
 use server::store::StoreStats;
 
 const SECOND: u64 = 1_000_000_000;
@@ -13,10 +14,10 @@ fn key(n: u64) -> Key {
     Key([&[keyspace::APPLICATION], n.to_be_bytes().as_slice()].concat())
 }
 
-/// Three nodes with many ranges, asked nothing for a while. Nobody places replicas: the driver writes down what it does.
-fn cluster() -> World {
+/// Three nodes with many ranges, asked nothing for a while.
+fn cluster(place_replicas: bool) -> World {
     let mut options = Options::calm(1, 3);
-    options.knobs.place_replicas = false;
+    options.knobs.place_replicas = place_replicas;
     let no_split = |_: Db, _: u64| -> BoxFuture<'static, ()> { Box::pin(async {}) };
     let mut world = World::new(options, |_, _| Vec::new(), no_split);
     let until = 4 * SECOND;
@@ -59,7 +60,8 @@ fn put_everywhere(db: Db) -> BoxFuture<'static, Result<(), Error>> {
 
 #[test]
 fn an_idle_minute_ticks_no_group_and_sends_nothing_for_any() {
-    let mut world = cluster();
+    // The placement driver would write down what it does.
+    let mut world = cluster(false);
     let ranges = RANGES as usize + 1;
     assert_eq!(led_and_quiet(&world), (ranges, 3 * ranges));
     let before = stats(&world);
@@ -73,4 +75,17 @@ fn an_idle_minute_ticks_no_group_and_sends_nothing_for_any() {
     world.ask(1, 20 * SECOND, put_everywhere).expect("every range wakes");
     idle(&mut world, 10);
     assert_eq!(led_and_quiet(&world), (ranges, 3 * ranges));
+}
+
+/// It reads the meta range, whose load it reports to itself.
+#[test]
+fn the_placement_driver_looks_at_ranges_at_rest_once_a_minute() {
+    let mut world = cluster(true);
+    idle(&mut world, 30);
+    let looks = |world: &World| world.probe.coverage().paths.get(&Path::LookedAtAll).copied().unwrap_or_default();
+    let before = looks(&world);
+    assert!(before > 10, "it looks while ranges are split: {before}");
+    idle(&mut world, 120);
+    let looked = looks(&world) - before;
+    assert!((1..=3).contains(&looked), "it looked {looked} times");
 }

@@ -163,8 +163,9 @@ pub enum Path {
     SplitOfRemoved,
     /// A gateway found that a range had moved away from all nodes where it knew it.
     FoundElsewhere,
-    /// A leader wanted its range split; the placement driver had a range changed.
+    /// A leader wanted its range split; the placement driver looked at all ranges, and had one changed.
     SplitWished,
+    LookedAtAll,
     Placed,
     /// A leader, and a follower, fell quiet; a follower was told to and could not; a range that watched a node woke as that node had changed;
     /// a follower was told that its leader is not quiet.
@@ -198,7 +199,7 @@ pub enum Path {
 }
 
 impl Path {
-    pub const ALL: [Path; 69] = [
+    pub const ALL: [Path; 70] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -247,6 +248,7 @@ impl Path {
         Path::SplitOfRemoved,
         Path::FoundElsewhere,
         Path::SplitWished,
+        Path::LookedAtAll,
         Path::Placed,
         Path::LeaderQuiet,
         Path::FollowerQuiet,

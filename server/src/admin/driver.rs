@@ -142,6 +142,7 @@ impl Driver {
             return;
         }
         let reports = self.db.reports();
+        self.knobs.probe.took(Path::LookedAtAll);
         let since = *self.state().since.get_or_insert(now);
         self.scan(now).await;
         self.read_wishes(now).await;

@@ -11,6 +11,7 @@ use proto::report::StoreReport;
 use proto::{NodeId, RangeId};
 
 use super::api::NodeHoldings;
+use crate::store::recover::META_RANGE;
 
 /// What was reported so long ago is not told any more.
 const STALE_AFTER: Duration = Duration::from_secs(10);
@@ -124,7 +125,7 @@ impl Reports {
             let id = status.descriptor.id;
             if self.ranges.get(&id).is_none_or(|known| known.descriptor.epoch <= status.descriptor.epoch) {
                 let (old, new) = (self.put(status), &self.ranges[&id]);
-                news |= old.as_ref() != Some(new);
+                news |= old.as_ref().is_none_or(|old| is_news(old, new));
                 described |= old.is_none_or(|old| old.descriptor != new.descriptor);
             }
         }
@@ -146,6 +147,17 @@ impl Reports {
         }
         differs || !node.whole
     }
+}
+
+/// Whether there is anything in a report that the placement driver was waiting for. It reads the meta range itself: how much that is asked, and has grown by
+/// closing timestamps, would keep it looking for ever.
+fn is_news(old: &RangeStatus, new: &RangeStatus) -> bool {
+    if new.descriptor.id != META_RANGE {
+        return old != new;
+    }
+    let (last_index, bytes, load) = (new.last_index, new.bytes, new.load);
+    let replicas = new.replicas.clone();
+    RangeStatus { replicas, last_index, bytes, load, ..old.clone() } != *new
 }
 
 #[cfg(test)]
