@@ -102,6 +102,13 @@ impl Latches {
         self.spans.remove(&id);
     }
 
+    /// Gives up the memory that is kept for more, where there is nothing.
+    pub fn shrink(&mut self) {
+        if self.is_idle() && self.waiting.is_empty() {
+            *self = Latches::default();
+        }
+    }
+
     /// Whether nothing is in flight.
     pub fn is_idle(&self) -> bool {
         self.held.is_empty() && self.spans.is_empty()

@@ -88,6 +88,9 @@ impl Replica {
             return;
         }
         cx.knobs.probe.took(Path::LeaderQuiet);
+        if let Some(leading) = &mut self.leading {
+            leading.shrink();
+        }
         let (from, term, commit) = (self.me.id, self.group.term(), self.group.last_index());
         let others = self.state.descriptor.replicas.iter().filter(|replica| replica.id != self.me.id);
         let mut watched: Vec<NodeId> = Vec::new();

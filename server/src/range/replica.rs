@@ -199,6 +199,19 @@ impl Leading {
         }
     }
 
+    /// Gives up the memory that an idle leader keeps for requests: maps that are empty are not small.
+    pub fn shrink(&mut self) {
+        fn renew<K, V>(map: &mut BTreeMap<K, V>) {
+            if map.is_empty() {
+                *map = BTreeMap::new();
+            }
+        }
+        renew(&mut self.waiting);
+        renew(&mut self.proposals);
+        renew(&mut self.rounds);
+        self.latches.shrink();
+    }
+
     /// Numbers requests, proposals and rounds of this term.
     pub fn next_id(&mut self) -> u64 {
         self.next_id += 1;

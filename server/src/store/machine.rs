@@ -60,7 +60,8 @@ pub struct Store {
     pub(super) config: StoreConfig,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) engine: Box<dyn Engine>,
-    pub(super) replicas: BTreeMap<RangeId, Replica>,
+    /// Boxed, for they are large: a map's nodes are half empty.
+    pub(super) replicas: BTreeMap<RangeId, Box<Replica>>,
     /// What a crash left of replicas that never received their first contents: their votes.
     pub(super) orphans: BTreeMap<RangeId, RecoveredGroup>,
     /// Replicas that were touched in this step.
@@ -241,7 +242,7 @@ impl Store {
         let holds = |r: &&Replica| {
             r.descriptor().id == request.range || named.iter().any(|s| r.descriptor().span().overlaps(s))
         };
-        self.replicas.values().filter(holds).map(|r| r.descriptor().clone()).collect()
+        self.replicas().filter(holds).map(|r| r.descriptor().clone()).collect()
     }
 
     fn receive_raft(&mut self, now: Duration, from: NodeId, message: &RaftMessage, out: &mut Vec<Effect>) {
@@ -323,7 +324,7 @@ impl Store {
         } else {
             Replica::new(*node, from, knobs, *seed, logger)?
         };
-        self.replicas.insert(id, replica);
+        self.replicas.insert(id, Box::new(replica));
         self.touched.insert(id);
         self.list(id);
         Ok(())
@@ -462,7 +463,7 @@ impl Store {
 
     /// The replicas here, in order of range id.
     pub fn replicas(&self) -> impl Iterator<Item = &Replica> {
-        self.replicas.values()
+        self.replicas.values().map(Box::as_ref)
     }
 
     pub fn stats(&self) -> StoreStats {

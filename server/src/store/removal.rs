@@ -42,7 +42,7 @@ impl Store {
         self.forgotten.push(range);
         // Else a crash might leave contents whose votes are forgotten.
         self.flush_first = true;
-        Some(replica)
+        Some(*replica)
     }
 
     /// A message for a later replica of a range than the one here: this one was removed, and the later one is to come into being.
