@@ -1,5 +1,6 @@
 //! Nodes in processes of their own, for benchmarks that look at them from outside.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,9 @@ pub struct Usage {
     /// Bytes.
     pub resident: u64,
 }
+
+/// What nodes count, in all, by the names that their metrics have.
+pub type Counters = BTreeMap<String, u64>;
 
 /// A cluster of new nodes.
 pub struct Fleet {
@@ -86,6 +90,17 @@ impl Fleet {
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
+    }
+
+    /// What the nodes have counted so far.
+    pub async fn counters(&self) -> Result<Counters, String> {
+        let mut sum = Counters::new();
+        for (node, counters) in self.client().await?.admin().stats().await {
+            for (name, count) in counters.map_err(|e| format!("node {node} does not say what it counts: {e}"))? {
+                *sum.entry(name).or_default() += count;
+            }
+        }
+        Ok(sum)
     }
 
     /// What the nodes have used so far, and hold.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use client::bench::bank::{self, BankOptions, Report, Verdict};
 
-use super::fleet::Fleet;
+use super::fleet::{Counters, Fleet, Usage};
 use super::median::{Table, median};
 use crate::cli::args::SpreadArgs;
 use crate::cli::scratch::Scratch;
@@ -24,6 +24,9 @@ struct Round {
     cpu_ms: f64,
     retries: f64,
     syncs: f64,
+    /// On all nodes, for one transfer.
+    commands: f64,
+    messages: f64,
 }
 
 pub async fn run(args: SpreadArgs) -> Result<String, String> {
@@ -46,13 +49,14 @@ pub async fn run(args: SpreadArgs) -> Result<String, String> {
     for round in 1..=args.rounds {
         for (fleet, options, rounds) in &mut cases {
             bank::run(BankOptions { duration: WARM_UP, ..options.clone() }).await.map_err(|e| e.to_string())?;
-            let before = fleet.usage()?;
+            let before = (fleet.usage()?, fleet.counters().await?);
             let options = BankOptions { duration: args.duration, ..options.clone() };
             let report = bank::run(options).await.map_err(|e| e.to_string())?;
             if report.verdict == Verdict::Violation {
                 return Err(format!("the money does not add up:\n{report}"));
             }
-            let found = Round::new(&report, fleet.usage()?.cpu - before.cpu);
+            let after = (fleet.usage()?, fleet.counters().await?);
+            let found = Round::new(&report, &before, &after);
             eprintln!(
                 "round {round}, {} ranges: {:.1} tx/s, {:.2} ms of CPU each",
                 report.ranges, found.per_second, found.cpu_ms
@@ -65,7 +69,12 @@ pub async fn run(args: SpreadArgs) -> Result<String, String> {
 }
 
 impl Round {
-    fn new(report: &Report, cpu: Duration) -> Round {
+    fn new(report: &Report, before: &(Usage, Counters), after: &(Usage, Counters)) -> Round {
+        let cpu = after.0.cpu - before.0.cpu;
+        let counted = |name: &str| {
+            let of = |counters: &Counters| counters.get(name).copied().unwrap_or_default();
+            of(&after.1).saturating_sub(of(&before.1)) as f64
+        };
         let transfers = report.transfers.max(1) as f64;
         let retries: u64 = report.client_retries.values().chain(report.server_retries.values()).sum();
         let syncs = report.server_counters.as_ref().map_or(0, |counters| counters.log_syncs);
@@ -76,6 +85,8 @@ impl Round {
             cpu_ms: cpu.as_secs_f64() * 1e3 / transfers,
             retries: retries as f64 / transfers,
             syncs: syncs as f64 / transfers,
+            commands: counted("commands_applied_total") / transfers,
+            messages: counted("raft_messages_total") / transfers,
         }
     }
 }
@@ -92,5 +103,7 @@ fn table(ranges: &[u64], rounds: &[&[Round]]) -> String {
     row("CPU of all nodes a transfer, ms", 2, |round| round.cpu_ms);
     row("retries a transfer", 3, |round| round.retries);
     row("log syncs a transfer", 2, |round| round.syncs);
+    row("commands applied, on all nodes, a transfer", 1, |round| round.commands);
+    row("Raft messages a transfer", 1, |round| round.messages);
     table.to_string()
 }
