@@ -1,5 +1,7 @@
 //! Many ranges are cheap: what is idle costs neither ticks nor messages, and comes back when it is needed. Only counts are compared.
 
+use std::time::Duration;
+
 use cluster_tests::sim::{Options, World};
 use futures::future::BoxFuture;
 use proto::{Key, keyspace};
@@ -18,6 +20,7 @@ fn key(n: u64) -> Key {
 fn cluster(place_replicas: bool) -> World {
     let mut options = Options::calm(1, 3);
     options.knobs.place_replicas = place_replicas;
+    options.knobs.splitting.merge_age_min = Duration::from_secs(30);
     let no_split = |_: Db, _: u64| -> BoxFuture<'static, ()> { Box::pin(async {}) };
     let mut world = World::new(options, |_, _| Vec::new(), no_split);
     let until = 4 * SECOND;
@@ -88,4 +91,19 @@ fn the_placement_driver_looks_at_ranges_at_rest_once_a_minute() {
     idle(&mut world, 120);
     let looked = looks(&world) - before;
     assert!((1..=3).contains(&looked), "it looked {looked} times");
+}
+
+/// Time alone makes them ripe for it: nothing is reported.
+#[test]
+fn ranges_at_rest_are_merged_when_they_have_been_cold_for_long_enough() {
+    let mut world = cluster(true);
+    idle(&mut world, 30);
+    let told = |world: &World| world.probe.coverage().paths.get(&Path::Merged).copied().unwrap_or_default();
+    assert_eq!(told(&world), 0, "the boundaries were asked for");
+    world.ask(0, 4 * SECOND, |db| Box::pin(async move { db.unsplit(&key(7)).await })).expect("it is given up");
+    // Half a minute, and ten seconds at most until somebody looks.
+    idle(&mut world, 29);
+    assert_eq!(told(&world), 0);
+    idle(&mut world, 16);
+    assert_eq!(told(&world), 3, "a replica of each node has taken in another");
 }

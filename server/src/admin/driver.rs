@@ -91,7 +91,8 @@ impl State {
     /// Whether nothing is under way, or due later.
     fn is_content(&self) -> bool {
         let memory = &self.memory;
-        self.wishes.is_some() && memory.moves.is_empty() && memory.failed.is_empty()
+        let merging = !memory.cold.is_empty() || !memory.joining.is_empty();
+        self.wishes.is_some() && memory.moves.is_empty() && memory.failed.is_empty() && !merging
     }
 }
 

@@ -54,15 +54,15 @@ impl Store {
 
     /// If a message comes from a replica that was removed and is not needed any more, tells it so.
     pub(super) fn tell_removed(&self, to: NodeId, range: RangeId, id: ReplicaId, out: &mut Vec<Effect>) -> bool {
-        let known = match self.replicas.get(&range) {
+        let gone = |known: &RangeDescriptor| known.id != range || known.has_removed(id);
+        let descriptor = match self.replicas.get(&range) {
             Some(replica) => Some(&replica.state)
-                .filter(|state| !replica.hollow && state.is_settled())
+                .filter(|state| !replica.hollow && gone(&state.descriptor) && state.is_settled())
                 .map(|state| state.descriptor.clone()),
             // This one could only be deleted once all removals that its descriptor knows of were settled.
-            None => state::tombstone(self.engine.as_ref(), range).ok().flatten().map(|t| t.descriptor),
+            None => state::tombstone(self.engine.as_ref(), range).ok().flatten().map(|t| t.descriptor).filter(gone),
         };
-        let gone = |known: &RangeDescriptor| known.id != range || known.has_removed(id);
-        let Some(descriptor) = known.filter(gone) else { return false };
+        let Some(descriptor) = descriptor else { return false };
         self.config.knobs.probe.took(Path::RemovedTold);
         out.push(Effect::Send { to, body: Body::Removed { range, replica: id, descriptor } });
         true
