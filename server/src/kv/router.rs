@@ -211,7 +211,7 @@ impl Router {
         let clock = self.env.clock();
         let until = clock.monotonic() + deadline;
         let mut attempt = 0u32;
-        let (mut hints, mut silent) = (0, BTreeSet::new());
+        let mut round = Round::default();
         let mut maybe_sent = false;
         let mut detail = String::from("no answer");
         loop {
@@ -226,7 +226,7 @@ impl Router {
             if self.knobs.probe.fires(Point::LeaderForgotten) {
                 self.cache().leaders.remove(&range.id);
             }
-            let target = self.target(range, attempt, &silent);
+            let target = self.target(range, attempt, &mut round);
             let mut timeout = self.knobs.attempt_timeout.min(until - now);
             if self.knobs.probe.fires(Point::ImpatientGateway) {
                 timeout = timeout.min(IMPATIENT);
@@ -249,12 +249,12 @@ impl Router {
                     detail = "its leader changed".into();
                 }
                 Some(Response::Refused(mut refusal)) => {
-                    hints = self.weigh_hint(range, &mut refusal, hints);
+                    round.weigh_hint(&mut refusal, range.replicas.len());
                     detail = self.prepare_to_repeat(range, (target, attempt), refusal).await?;
                 }
                 None => {
                     maybe_sent = true;
-                    silent.insert(target);
+                    round.silent.insert(target);
                     detail = format!("{target} does not answer");
                     self.cache().leaders.remove(&range.id);
                     if clock.monotonic() < now + timeout {
@@ -264,24 +264,12 @@ impl Router {
                 }
             }
             attempt += 1;
+            round.turn += 1;
             let all_asked = (attempt as usize).is_multiple_of(range.replicas.len() + 1);
             if all_asked && !self.cache().leaders.contains_key(&range.id) && self.is_elsewhere(range).await {
                 self.knobs.probe.took(Path::FoundElsewhere);
                 return Err(Failure::Repartition { sent: maybe_sent });
             }
-        }
-    }
-
-    /// Hints in a row that are as many as there are replicas lead nowhere: nodes name each other, while another one leads. The last one is taken
-    /// away, so that all are asked in turn. Says how many there were since.
-    fn weigh_hint(&self, range: &RangeDescriptor, refusal: &mut Refusal, hints: usize) -> usize {
-        match refusal {
-            Refusal::NotLeader(Some(_)) if hints < range.replicas.len() => hints + 1,
-            Refusal::NotLeader(hint) => {
-                *hint = None;
-                0
-            }
-            _ => hints,
         }
     }
 
@@ -318,8 +306,8 @@ impl Router {
         Ok(detail)
     }
 
-    /// Whom to ask: the known leader, else the replicas in turn, those that are away or have been silent last.
-    fn target(&self, range: &RangeDescriptor, attempt: u32, silent: &BTreeSet<NodeId>) -> NodeId {
+    /// Whom to ask: the known leader, else the replicas in turn, those that have been silent last. Those that are away are asked only where all are.
+    fn target(&self, range: &RangeDescriptor, attempt: u32, round: &mut Round) -> NodeId {
         let cache = self.cache();
         if let Some(leader) = cache.leaders.get(&range.id) {
             return *leader;
@@ -330,8 +318,10 @@ impl Router {
         }
         let here = holders.iter().position(|node| *node == self.me).unwrap_or(0);
         holders.rotate_left(here);
-        holders.sort_by_key(|node| cache.away.contains(node) || silent.contains(node));
-        holders.get(attempt as usize % holders.len().max(1)).copied().unwrap_or(self.me)
+        if holders.iter().any(|node| !cache.away.contains(node)) {
+            holders.retain(|node| !cache.away.contains(node));
+        }
+        round.pick(holders).unwrap_or(self.me)
     }
 
     fn redirect(&self, range: RangeId, from: NodeId, hint: Option<NodeId>) {
@@ -376,6 +366,40 @@ impl Router {
         match future::select(answer, self.env.sleep(timeout)).await {
             Either::Left((response, _)) => response.ok(),
             Either::Right(_) => None,
+        }
+    }
+}
+
+/// How the replicas of a range are asked in turn.
+#[derive(Default)]
+struct Round {
+    turn: usize,
+    /// Who has not answered in this round.
+    silent: BTreeSet<NodeId>,
+    /// Hints that were followed since all were asked in turn last.
+    hints: usize,
+}
+
+impl Round {
+    /// The next of these: nobody twice who is silent, before everybody was asked.
+    fn pick(&mut self, mut nodes: Vec<NodeId>) -> Option<NodeId> {
+        if nodes.iter().all(|node| self.silent.contains(node)) {
+            self.silent.clear();
+        }
+        nodes.retain(|node| !self.silent.contains(node));
+        nodes.get(self.turn % nodes.len().max(1)).copied()
+    }
+
+    /// As many hints as there are replicas lead nowhere: nodes name each other, while another one leads. The last one is taken away, so that
+    /// all are asked in turn.
+    fn weigh_hint(&mut self, refusal: &mut Refusal, replicas: usize) {
+        match refusal {
+            Refusal::NotLeader(Some(_)) if self.hints < replicas => self.hints += 1,
+            Refusal::NotLeader(hint) => {
+                *hint = None;
+                self.hints = 0;
+            }
+            _ => {}
         }
     }
 }

@@ -34,6 +34,14 @@ pub fn show(range: &RangeDescriptor) -> String {
     format!("{} {span} {} on {}", range.id, range.epoch, nodes.join(", "))
 }
 
+fn mark(nodes: &mut BTreeSet<NodeId>, node: NodeId, on: bool) {
+    if on {
+        nodes.insert(node);
+    } else {
+        nodes.remove(&node);
+    }
+}
+
 /// A range as some node, or everybody, knows it.
 #[derive(Clone)]
 struct Known {
@@ -240,21 +248,12 @@ impl Cluster {
 
     pub fn set_behind(&self, node: NodeId, behind: bool) {
         let mut state = self.state();
-        if behind {
-            state.behind.insert(node);
-        } else {
-            state.behind.remove(&node);
-        }
+        mark(&mut state.behind, node, behind);
         state.tell();
     }
 
     pub fn set_silent(&self, node: NodeId, silent: bool) {
-        let mut state = self.state();
-        if silent {
-            state.silent.insert(node);
-        } else {
-            state.silent.remove(&node);
-        }
+        mark(&mut self.state().silent, node, silent);
     }
 }
 
