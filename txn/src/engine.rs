@@ -5,6 +5,7 @@
 //! engine needs no log of its own. Production uses RocksDB, the simulator and the tests [`crate::MemoryEngine`].
 
 use std::fmt;
+use std::ops::Range;
 
 use minicbor::{Decode, Encode};
 
@@ -95,21 +96,22 @@ impl From<proto::codec::DecodeError> for EngineError {
     }
 }
 
-/// A position in one space, over a view that does not change while the cursor lives.
+/// A position in a part of one space, over a view that does not change while the cursor lives.
 pub trait Cursor {
     /// Moves to the first key at or after `key`.
     fn seek(&mut self, key: &[u8]) -> Result<(), EngineError>;
     /// Moves to the last key before `key`.
     fn seek_before(&mut self, key: &[u8]) -> Result<(), EngineError>;
     fn next(&mut self) -> Result<(), EngineError>;
-    /// The current key and value, or `None` past either end.
+    /// The current key and value, or `None` past either end of the part.
     fn item(&self) -> Option<(&[u8], &[u8])>;
 }
 
 /// The port.
 pub trait Engine: Send {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError>;
-    fn cursor(&self, space: Space) -> Box<dyn Cursor + '_>;
+    /// A cursor over the keys in `part`. What was removed is remembered for a while: a cursor does not look for what is left any further than this.
+    fn cursor(&self, space: Space, part: Range<&[u8]>) -> Box<dyn Cursor + '_>;
     fn write(&mut self, batch: WriteBatch) -> Result<(), EngineError>;
 }
 
@@ -121,10 +123,10 @@ pub fn visit(
     end: &[u8],
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, EngineError>,
 ) -> Result<(), EngineError> {
-    let mut cursor = engine.cursor(space);
+    let mut cursor = engine.cursor(space, start..end);
     cursor.seek(start)?;
     while let Some((key, value)) = cursor.item() {
-        if key >= end || !visit(key, value)? {
+        if !visit(key, value)? {
             return Ok(());
         }
         cursor.next()?;

@@ -5,7 +5,7 @@
 //! the simulated process.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::engine::{Cursor, Engine, EngineError, Space, WriteBatch};
@@ -52,9 +52,9 @@ impl Engine for MemoryEngine {
         Ok(self.lock().current.spaces[space as usize].get(key).cloned())
     }
 
-    fn cursor(&self, space: Space) -> Box<dyn Cursor + '_> {
+    fn cursor(&self, space: Space, part: Range<&[u8]>) -> Box<dyn Cursor + '_> {
         let map = self.lock().current.spaces[space as usize].clone();
-        Box::new(MemoryCursor { map, at: None })
+        Box::new(MemoryCursor { map, part: part.start.to_vec()..part.end.to_vec(), at: None })
     }
 
     fn write(&mut self, batch: WriteBatch) -> Result<(), EngineError> {
@@ -81,28 +81,28 @@ impl Engine for MemoryEngine {
 
 struct MemoryCursor {
     map: Arc<Map>,
+    part: Range<Vec<u8>>,
     at: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl MemoryCursor {
     fn first_in(&mut self, from: Bound<&[u8]>) {
-        self.at =
-            self.map.range::<[u8], _>((from, Bound::Unbounded)).next().map(|(key, value)| (key.clone(), value.clone()));
+        let found = self.map.range::<[u8], _>((from, Bound::Unbounded)).next();
+        self.at = found.filter(|(key, _)| **key < self.part.end).map(|(key, value)| (key.clone(), value.clone()));
     }
 }
 
 impl Cursor for MemoryCursor {
     fn seek(&mut self, key: &[u8]) -> Result<(), EngineError> {
-        self.first_in(Bound::Included(key));
+        let from = self.part.start.clone();
+        self.first_in(Bound::Included(key.max(&from)));
         Ok(())
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<(), EngineError> {
-        self.at = self
-            .map
-            .range::<[u8], _>((Bound::Unbounded, Bound::Excluded(key)))
-            .next_back()
-            .map(|(key, value)| (key.clone(), value.clone()));
+        let before = key.min(&self.part.end);
+        let found = self.map.range::<[u8], _>((Bound::Unbounded, Bound::Excluded(before))).next_back();
+        self.at = found.filter(|(key, _)| **key >= self.part.start).map(|(key, value)| (key.clone(), value.clone()));
         Ok(())
     }
 

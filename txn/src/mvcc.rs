@@ -84,16 +84,12 @@ pub fn intent(engine: &dyn Engine, key: &Key) -> Result<Option<Intent>, EngineEr
 
 /// The newest version of a key at or below a timestamp.
 pub fn version_at(engine: &dyn Engine, key: &Key, at: Timestamp) -> Result<Option<Version>, EngineError> {
-    let mut cursor = engine.cursor(Space::Versions);
-    let prefix = keys::versions_of(key);
-    cursor.seek(&keys::version(key, at))?;
-    match cursor.item() {
-        Some((found, value)) if found.starts_with(&prefix) => {
-            let (_, timestamp) = keys::parse_version(found)?;
-            Ok(Some(Version { timestamp, value: decode_value(value)? }))
-        }
-        _ => Ok(None),
-    }
+    let (from, end) = (keys::version(key, at), keys::versions_of(&key.next()));
+    let mut cursor = engine.cursor(Space::Versions, &from..&end);
+    cursor.seek(&from)?;
+    let Some((found, value)) = cursor.item() else { return Ok(None) };
+    let (_, timestamp) = keys::parse_version(found)?;
+    Ok(Some(Version { timestamp, value: decode_value(value)? }))
 }
 
 /// The newest version of a key.
@@ -194,13 +190,10 @@ fn scan_on(engine: &dyn Engine, span: &Span, at: Timestamp, limits: ScanLimits) 
     if span.is_empty() {
         return Ok(builder.page);
     }
-    let end = keys::versions_of(&span.end);
-    let mut cursor = engine.cursor(Space::Versions);
-    cursor.seek(&keys::versions_of(&span.start))?;
+    let (from, end) = (keys::versions_of(&span.start), keys::versions_of(&span.end));
+    let mut cursor = engine.cursor(Space::Versions, &from..&end);
+    cursor.seek(&from)?;
     while let Some((found, value)) = cursor.item() {
-        if found >= end.as_slice() {
-            break;
-        }
         let (key, timestamp) = keys::parse_version(found)?;
         if timestamp > at {
             cursor.seek(&keys::version(&key, at))?;
@@ -219,15 +212,13 @@ fn scan_on(engine: &dyn Engine, span: &Span, at: Timestamp, limits: ScanLimits) 
 
 fn scan_back(engine: &dyn Engine, span: &Span, at: Timestamp, limits: ScanLimits) -> Result<Page, EngineError> {
     let mut builder = PageBuilder::new(limits);
-    let start = keys::versions_of(&span.start);
-    let mut cursor = engine.cursor(Space::Versions);
+    let (start, stop) = (keys::versions_of(&span.start), keys::versions_of(&span.end));
+    let mut cursor = engine.cursor(Space::Versions, &start..&stop);
     let mut end = span.end.clone();
     while span.start < end {
         cursor.seek_before(&keys::versions_of(&end))?;
-        let key = match cursor.item() {
-            Some((found, _)) if found >= start.as_slice() => keys::parse_version(found)?.0,
-            _ => break,
-        };
+        let Some((found, _)) = cursor.item() else { break };
+        let key = keys::parse_version(found)?.0;
         end = key.clone();
         if let Some(version) = version_at(engine, &key, at)?
             && builder.add(key, version)
@@ -252,13 +243,10 @@ pub fn changed(
     if let Some(intent) = intents_in(engine, span, to, txn, 1)?.into_iter().next() {
         return Ok(Some(Changed { key: intent.key, at: intent.timestamp, other: Some(intent.txn.id) }));
     }
-    let end = keys::versions_of(&span.end);
-    let mut cursor = engine.cursor(Space::Versions);
-    cursor.seek(&keys::versions_of(&span.start))?;
+    let (start, end) = (keys::versions_of(&span.start), keys::versions_of(&span.end));
+    let mut cursor = engine.cursor(Space::Versions, &start..&end);
+    cursor.seek(&start)?;
     while let Some((found, value)) = cursor.item() {
-        if found >= end.as_slice() {
-            break;
-        }
         let (key, timestamp) = keys::parse_version(found)?;
         if timestamp > to {
             cursor.seek(&keys::version(&key, to))?;

@@ -2,6 +2,7 @@
 //!
 //! Blocks that have rotted are noticed by their checksums when they are read, as RocksDB does it. A disk that fails refuses writes.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -97,8 +98,8 @@ impl Engine for SimEngine {
         self.memory.get(space, key)
     }
 
-    fn cursor(&self, space: Space) -> Box<dyn Cursor + '_> {
-        let inner = self.memory.cursor(space);
+    fn cursor(&self, space: Space, part: Range<&[u8]>) -> Box<dyn Cursor + '_> {
+        let inner = self.memory.cursor(space, part);
         if !self.health.ill.load(Ordering::Relaxed) {
             return inner;
         }

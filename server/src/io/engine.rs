@@ -3,12 +3,13 @@
 //! RocksDB's own log is off. What a batch wrote becomes durable when its memtables are flushed, all column families
 //! together; the Raft log replays the rest. So the only sync on the path of a write is the Raft log's.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, FlushOptions,
-    Options, WriteBatch as RocksBatch, WriteOptions,
+    Options, ReadOptions, WriteBatch as RocksBatch, WriteOptions,
 };
 use txn::engine::{Cursor, Engine, EngineError, Space, WriteBatch};
 
@@ -101,8 +102,10 @@ impl Engine for RocksEngine {
         self.db.get_cf(self.family(space), key).map_err(io)
     }
 
-    fn cursor(&self, space: Space) -> Box<dyn Cursor + '_> {
-        Box::new(RocksCursor { iterator: self.db.raw_iterator_cf(self.family(space)) })
+    fn cursor(&self, space: Space, part: Range<&[u8]>) -> Box<dyn Cursor + '_> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(part.start.to_vec()..part.end.to_vec());
+        Box::new(RocksCursor { iterator: self.db.raw_iterator_cf_opt(self.family(space), options) })
     }
 
     fn write(&mut self, batch: WriteBatch) -> Result<(), EngineError> {
@@ -154,5 +157,83 @@ impl Cursor for RocksCursor<'_> {
 
     fn item(&self) -> Option<(&[u8], &[u8])> {
         self.iterator.item()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use txn::MemoryEngine;
+
+    use super::*;
+
+    /// Keys that often meet.
+    fn key() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(0u8..3, 0..3)
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put(Vec<u8>, u8),
+        Remove(Vec<u8>),
+        Clear(Vec<u8>, Vec<u8>),
+        Flush,
+        /// Looks at a part from a key on, or before it.
+        Look(Vec<u8>, Vec<u8>, Vec<u8>, bool),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (key(), any::<u8>()).prop_map(|(key, value)| Step::Put(key, value)),
+            2 => key().prop_map(Step::Remove),
+            1 => (key(), key()).prop_filter("a part", |(a, b)| a < b).prop_map(|(a, b)| Step::Clear(a, b)),
+            1 => Just(Step::Flush),
+            4 => (key(), key(), key(), any::<bool>()).prop_map(|(a, b, c, back)| Step::Look(a, b, c, back)),
+        ]
+    }
+
+    fn look(engine: &dyn Engine, part: Range<&[u8]>, at: &[u8], back: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut cursor = engine.cursor(Space::Intents, part);
+        if back {
+            cursor.seek_before(at).unwrap()
+        } else {
+            cursor.seek(at).unwrap()
+        }
+        let mut seen = Vec::new();
+        while let Some((key, value)) = cursor.item() {
+            seen.push((key.to_vec(), value.to_vec()));
+            cursor.next().unwrap();
+        }
+        seen
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+        #[test]
+        fn it_does_what_the_engine_in_memory_does(steps in prop::collection::vec(step(), 1..60)) {
+            let folder = std::env::temp_dir().join(format!("meridian-engine-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&folder);
+            let mut rocks = RocksEngine::open(&folder).unwrap();
+            let mut memory = MemoryEngine::default();
+            for step in steps {
+                let mut batch = WriteBatch::default();
+                match step {
+                    Step::Put(key, value) => batch.put(Space::Intents, key, vec![value]),
+                    Step::Remove(key) => batch.remove(Space::Intents, key),
+                    Step::Clear(start, end) => batch.clear(Space::Intents, start, end),
+                    Step::Flush => rocks.flush().unwrap(),
+                    Step::Look(start, end, at, back) => {
+                        let (rocks, memory) =
+                            (look(&rocks, &start..&end, &at, back), look(&memory, &start..&end, &at, back));
+                        prop_assert_eq!(rocks, memory);
+                    }
+                }
+                rocks.write(batch.clone()).unwrap();
+                memory.write(batch).unwrap();
+            }
+            drop(rocks);
+            std::fs::remove_dir_all(&folder).unwrap();
+        }
     }
 }

@@ -172,12 +172,11 @@ pub fn show_batch(batch: &WriteBatch) -> String {
 pub fn show_engine(engine: &MemoryEngine) -> String {
     let mut out = String::new();
     for space in Space::ALL {
-        let mut cursor = engine.cursor(space);
-        cursor.seek(&[]).expect("memory does not fail");
-        while let Some((key, value)) = cursor.item() {
+        let all = txn::engine::visit(engine, space, &[], &[0xff; 64], |key, value| {
             let _ = writeln!(out, "{}", show_entry(space, key, Some(value)));
-            cursor.next().expect("memory does not fail");
-        }
+            Ok(true)
+        });
+        all.expect("memory does not fail");
     }
     out
 }
