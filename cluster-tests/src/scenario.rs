@@ -171,6 +171,7 @@ fn draw_quiet(knobs: &mut Knobs, rng: &mut Rng) {
     knobs.silent_after = knobs.beat_every * 2 + Duration::from_millis(rng.between(500, 1_000));
     knobs.roll_call = rng.between(1, 4) as usize;
     knobs.wakes_per_tick = rng.between(1, 4) as usize;
+    knobs.leisure = rng.between(1, 6) as u32;
 }
 
 /// How contents travel, and what the placement driver is told.

@@ -70,7 +70,7 @@ pub enum Body {
         #[n(2)]
         descriptor: RangeDescriptor,
     },
-    /// A store says that it lives: one message for all quiet ranges that it shares with the receiver.
+    /// A store says that it lives: one message for all ranges that it shares with the receiver.
     #[n(8)]
     Beat(#[n(0)] Beat),
     /// Leaders fall quiet.
@@ -82,6 +82,9 @@ pub enum Body {
     /// The next report is to tell of everything, and to come to where the meta range is: the sender has missed something.
     #[n(11)]
     ReportWanted(#[n(0)] RangeDescriptor),
+    /// The sender leads a range no longer, and knows of no other leader.
+    #[n(12)]
+    Unled(#[n(0)] Unled),
 }
 
 /// A store lives.
@@ -102,6 +105,15 @@ pub struct Beat {
 /// A range, quiet in a term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct QuietRange {
+    #[n(0)]
+    pub range: RangeId,
+    #[n(1)]
+    pub term: u64,
+}
+
+/// A range, and a term in which the sender led it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Unled {
     #[n(0)]
     pub range: RangeId,
     #[n(1)]

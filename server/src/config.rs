@@ -24,6 +24,8 @@ pub struct Knobs {
     pub heartbeat_ticks: usize,
     /// How long a sync may take before the disk counts as stalled: a leader renews nothing on such a disk and gives its leadership away.
     /// Below the election timeout, which is `raft_tick_every` × `election_ticks` ticks at least.
+    /// Replicas whose stores vouch for each other count one Raft tick in so many; see [`crate::range::leisure`].
+    pub leisure: u32,
     pub disk_stall_after: Duration,
     /// The read window `W`: how far beyond an acknowledged heartbeat a leader serves reads. A new leader writes this much
     /// above its clock at first, and its clients wait for it.
@@ -116,6 +118,7 @@ impl Default for Knobs {
             raft_tick_every: 10,
             election_ticks: 10,
             heartbeat_ticks: 2,
+            leisure: 5,
             disk_stall_after: Duration::from_millis(400),
             read_window: Duration::from_millis(600),
             clock_report_every: Duration::from_millis(250),

@@ -51,12 +51,14 @@ pub enum Point {
     PublicationLost,
     /// A leader falls quiet, and a follower is not told.
     QuietWordLost,
+    /// A leader steps down and does not say so.
+    UnledLost,
     /// A gateway asks a leader for what a nearer replica may know.
     LeaderAsked,
 }
 
 impl Point {
-    pub const ALL: [Point; 21] = [
+    pub const ALL: [Point; 22] = [
         Point::CommitLeftStaged,
         Point::LateCompletion,
         Point::HeartbeatSkipped,
@@ -77,6 +79,7 @@ impl Point {
         Point::SlowRecovery,
         Point::PublicationLost,
         Point::QuietWordLost,
+        Point::UnledLost,
         Point::LeaderAsked,
     ];
 }
@@ -174,6 +177,9 @@ pub enum Path {
     QuietDeclined,
     WokenByNode,
     WokenByRoll,
+    /// A replica at leisure counted a tick; one was told that its leader leads no longer.
+    TickedAtLeisure,
+    LeaderResigned,
     /// A leader handed over with a summary of what was read; another one began with it.
     HandedOver,
     HandedLeader,
@@ -199,7 +205,7 @@ pub enum Path {
 }
 
 impl Path {
-    pub const ALL: [Path; 70] = [
+    pub const ALL: [Path; 72] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -255,6 +261,8 @@ impl Path {
         Path::QuietDeclined,
         Path::WokenByNode,
         Path::WokenByRoll,
+        Path::TickedAtLeisure,
+        Path::LeaderResigned,
         Path::HandedOver,
         Path::HandedLeader,
         Path::Frozen,

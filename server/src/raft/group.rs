@@ -267,12 +267,19 @@ impl Group {
         result.map_err(|e| e.to_string())
     }
 
-    /// A change of members takes effect here, as its entry is applied.
+    /// A change of members takes effect here, as its entry is applied. A leader that it removes makes way at once: the library would look for its
+    /// progress when further entries are committed, or on disk.
     ///
     /// # Errors
     /// A sentence, if it does not fit the members as they are: the replica is damaged.
     pub fn apply_change(&mut self, change: &ConfChangeV2) -> Result<(), String> {
         let result = self.node.apply_conf_change(change);
+        if self.is_leader() && self.node.raft.prs().get(self.config.replica).is_none() {
+            if let Some(successor) = self.successor(&[]) {
+                self.node.transfer_leader(successor);
+            }
+            self.resign();
+        }
         self.draw_timeout();
         result.map(drop).map_err(|e| e.to_string())
     }
@@ -556,6 +563,11 @@ impl Group {
             let raft = &mut self.node.raft;
             raft.election_elapsed = raft.election_elapsed.max(self.config.election_ticks);
         }
+    }
+
+    /// Whether so many ticks have passed without a word from a leader that an election is due.
+    pub fn misses_leader(&self) -> bool {
+        self.node.raft.election_elapsed >= self.config.election_ticks
     }
 
     /// Whether nothing is waiting to be synced.

@@ -171,6 +171,7 @@ impl Replica {
         leading.reshaping.take_if(|reshaping| *reshaping == number);
         let handed_on = proposal.ends.map(|txn| leading.locks.release(txn)).unwrap_or_default();
         cx.effects.counts.commits += u64::from(proposal.commits);
+        self.vouched(cx, proposal.reading);
         let reply = Reply {
             body: proposal.reply,
             queue_us: micros(proposal.proposed - proposal.arrived),

@@ -90,14 +90,13 @@ impl Replica {
 
     /// A hand-over that leads to nothing is tried again with whoever is furthest; and given up together with the leadership.
     pub fn tick_handover(&mut self, cx: &mut Surroundings<'_>) {
-        let successor = self.group.successor(&[]);
         let Some(handover) = self.leading.as_mut().and_then(|leading| leading.handover.as_mut()) else { return };
         if cx.now >= handover.since + RESIGN_AFTER {
             self.group.resign();
             self.dirty = true;
         } else if handover.applied && cx.now >= handover.told + TELL_AGAIN {
             handover.told = cx.now;
-            handover.to = successor.unwrap_or(handover.to);
+            handover.to = self.group.successor(&[]).unwrap_or(handover.to);
             self.group.transfer_leader(handover.to);
             self.dirty = true;
         }

@@ -6,6 +6,7 @@
 //!      └──────────────┴────────────── term or role changed ◀──────────────┘
 //! ```
 
+use proto::Timestamp;
 use proto::request::{Refusal, Response};
 
 use super::handover::summary_in;
@@ -19,9 +20,10 @@ impl Replica {
     /// Notices a change of leadership. Called after everything that may have changed it.
     pub fn check_leadership(&mut self, cx: &mut Surroundings<'_>) {
         let term = self.group.term();
-        // One that was removed while it led hands over: see [`super::membership`].
+        // The library lets one go on that knows of its removal from its contents only.
         let leads = self.group.is_leader() && self.stopped.is_none() && !self.has_departed();
-        if self.leading.as_ref().is_some_and(|l| !leads || l.term != term) {
+        if let Some(led) = self.leading.as_ref().map(|l| l.term).filter(|led| !leads || *led != term) {
+            self.tell_unled(cx, led);
             self.step_down(cx);
         }
         if leads && self.leading.is_none() {
@@ -100,6 +102,18 @@ impl Replica {
         let Some(reading) = leading.rounds.remove(&round.0) else { return };
         // An acknowledged round vouches for those before it.
         leading.rounds.retain(|number, _| *number > round.0);
+        leading.fence = leading.fence.max(reading.plus(cx.knobs.read_window));
+        self.wake(cx, Wake::Fence);
+    }
+
+    /// A command is committed that was proposed in this term at this reading: whoever made up the quorum had seen both, as in a round. So ranges
+    /// that are written to need hardly any.
+    pub fn vouched(&mut self, cx: &mut Surroundings<'_>, reading: Timestamp) {
+        let Some(leading) = self.leading.as_mut() else { return };
+        if cx.disk_stalls || cx.knobs.probe.fires(Point::RoundSkipped) {
+            return;
+        }
+        leading.active = false;
         leading.fence = leading.fence.max(reading.plus(cx.knobs.read_window));
         self.wake(cx, Wake::Fence);
     }

@@ -217,9 +217,6 @@ impl Replica {
     pub fn tick_members(&mut self, cx: &mut Surroundings<'_>) {
         let idle = self.is_serving() && self.leading.as_ref().is_some_and(|leading| leading.reshaping.is_none());
         if self.has_departed() {
-            if self.group.is_leader() {
-                self.resign(cx);
-            }
             return self.ask_to_go(cx);
         }
         if !idle {
@@ -242,16 +239,6 @@ impl Replica {
         }
         let proposed = self.proposed_change(leave(self.descriptor()));
         self.propose_own(cx, proposed);
-    }
-
-    /// It was elected with its own removal in the log, and has applied it: the library would let it go on, and accept no command.
-    fn resign(&mut self, cx: &mut Surroundings<'_>) {
-        cx.knobs.probe.took(Path::OutgoingLeader);
-        match self.group.successor(&[]) {
-            Some(follower) => self.group.transfer_leader(follower),
-            None => self.group.resign(),
-        }
-        self.dirty = true;
     }
 
     /// Applies a change of members.

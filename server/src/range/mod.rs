@@ -12,12 +12,13 @@
 //! * [`weigh`]: how large a range is and what it is asked, and whether it wants to be split for that.
 //! * [`membership`]: replicas are added, promoted and removed.
 //! * [`quiet`]: an idle range neither ticks nor sends.
+//! * [`leisure`]: one that is asked little does so seldom.
 //! * [`closing`], [`past`]: up to where nothing is written any more, and who may be read there.
 //! * [`snapshot`], [`incoming`]: a replica that the log cannot help is given the range's contents.
 //!
 //! **Timestamps are the lease.** A leader serves reads up to its *fence*: an HLC reading that it put on a heartbeat round
-//! which a quorum acknowledged in its term, plus the read window. A new leader counts everything as read up to its *low-water
-//! mark*, its HLC on election plus the same window; as some voter of its quorum has acknowledged whatever round an older
+//! or a command which a quorum acknowledged in its term, plus the read window. A new leader counts everything as read up to its *low-water
+//! mark*, its HLC on election plus the same window; as some voter of its quorum has acknowledged whatever an older
 //! leader relies on, and votes carry the voter's HLC, the mark lies above every fence before it. No wall clock enters the argument.
 
 pub mod command;
@@ -36,5 +37,6 @@ pub mod past;
 pub mod snapshot;
 pub mod incoming;
 pub mod quiet;
+pub mod leisure;
 
 pub use replica::{Bootstrap, Replica, Surroundings};

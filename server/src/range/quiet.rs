@@ -121,6 +121,11 @@ impl Replica {
         if !idle || !at_rest || cx.disk_stalls {
             return false;
         }
+        self.has_followers_in_step(cx)
+    }
+
+    /// Whether all is done at every follower on a node that answers, and a quorum is on such nodes.
+    pub(super) fn has_followers_in_step(&self, cx: &Surroundings<'_>) -> bool {
         let answers = |node: NodeId| node == self.me.node || cx.answering.contains(&node);
         let voters = || self.state.descriptor.replicas.iter().filter(|replica| replica.role.votes());
         let quorum = voters().filter(|replica| answers(replica.node)).count() * 2 > voters().count();

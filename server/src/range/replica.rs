@@ -48,6 +48,8 @@ pub struct Surroundings<'a> {
     pub disk_stalls: bool,
     /// The nodes that are not silent, of those that were ever heard of.
     pub answering: &'a BTreeSet<NodeId>,
+    /// Those that fell silent, or turned out to have been started anew, since the last Raft tick.
+    pub lost: &'a BTreeSet<NodeId>,
     pub engine: &'a mut dyn Engine,
     /// From when on the store takes in more contents: what came used up its allowance until then.
     pub receiving: &'a mut Duration,
@@ -136,6 +138,8 @@ pub struct Proposal {
     pub origin: Origin,
     pub arrived: Duration,
     pub proposed: Duration,
+    /// What the HLC showed then: once the command is committed, a quorum has seen that in the leader's term.
+    pub reading: Timestamp,
     pub reply: ReplyBody,
     pub latch: LatchId,
     /// What it writes, to wake whom it frees.
@@ -170,7 +174,7 @@ pub struct Leading {
     pub fence: Timestamp,
     /// Rounds asked for, with the HLC reading that went with each.
     pub rounds: BTreeMap<u64, Timestamp>,
-    /// Whether anything was asked since the last round.
+    /// Whether anything was asked since the fence was last raised, or a round begun that will.
     pub active: bool,
     pub closing: Closing,
     next_id: u64,

@@ -297,6 +297,7 @@ impl Replica {
             origin: waiting.origin,
             arrived: waiting.arrived,
             proposed: cx.now,
+            reading: cx.clock.reading(),
             reply,
             latch: id,
             touched: writes,

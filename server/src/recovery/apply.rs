@@ -279,6 +279,7 @@ impl Applying<'_> {
             knobs: &self.knobs,
             disk_stalls: false,
             answering: &BTreeSet::new(),
+            lost: &BTreeSet::new(),
             engine: &mut *self.engine,
             receiving: &mut receiving,
             effects: &mut effects,

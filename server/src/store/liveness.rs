@@ -1,7 +1,7 @@
-//! Which other stores live, as far as quiet ranges need to know.
+//! Which other stores live, as far as ranges need to know that send little or nothing.
 //!
-//! A quiet range sends nothing, so its replicas cannot tell by themselves whether a leader is still there. Their stores do it for all
-//! of them: each sends every store that its quiet ranges *watch* one [`Beat`](proto::message::Beat) now and then. Any message counts as a sign of life; a beat also
+//! A quiet range sends nothing, one at leisure little, so their replicas cannot tell by themselves whether a leader is still there. Their stores do it for all
+//! of them: each sends every store that its quiet ranges *watch*, or that Raft messages come from, one [`Beat`](proto::message::Beat) now and then. Any message counts as a sign of life; a beat also
 //! says which life of the process it comes from, and names a few of the ranges that the sender believes to be led quietly by the receiver.
 //!
 //! A node *changes* when it falls silent, speaks after it was silent, or turns out to have been started anew. Then every quiet range that watches
@@ -23,6 +23,8 @@ pub(super) struct Liveness {
     /// The quiet ranges here, and whom they watch; and the same the other way round.
     watches: BTreeMap<RangeId, Vec<NodeId>>,
     watched: BTreeMap<NodeId, BTreeSet<RangeId>>,
+    /// Nodes that fell silent, or turned out to have been started anew, since the last Raft tick.
+    lost: BTreeSet<NodeId>,
     /// Quiet ranges that are to be woken.
     waking: BTreeSet<RangeId>,
     ticked: Duration,
@@ -32,14 +34,39 @@ pub(super) struct Liveness {
 #[derive(Debug, Default)]
 struct Peer {
     heard: Duration,
+    /// When it last sent a Raft message.
+    raft: Option<Duration>,
     run: Option<u64>,
     /// The last range that the roll call came to.
     called: Option<RangeId>,
 }
 
+/// Replicas at leisure send each other something at least so often, or their stores no beats.
+const AWAKE: Duration = Duration::from_secs(3);
+
+impl Peer {
+    fn shares_awake(&self, now: Duration) -> bool {
+        self.raft.is_some_and(|at| now < at + AWAKE)
+    }
+}
+
 impl Liveness {
     pub fn answering(&self) -> &BTreeSet<NodeId> {
         &self.answering
+    }
+
+    pub fn lost(&self) -> &BTreeSet<NodeId> {
+        &self.lost
+    }
+
+    /// All replicas here have learnt who was lost.
+    pub fn forget_lost(&mut self) {
+        self.lost.clear();
+    }
+
+    /// A Raft message has come from a node: they share a range that is awake.
+    pub fn hear_raft(&mut self, now: Duration, node: NodeId) {
+        self.peers.entry(node).or_default().raft = Some(now);
     }
 
     /// A message has come from a node.
@@ -54,6 +81,7 @@ impl Liveness {
     pub fn hear_run(&mut self, node: NodeId, run: u64) {
         let known = self.peers.entry(node).or_default().run.replace(run);
         if known.is_some_and(|known| known != run) {
+            self.lost.insert(node);
             self.change(node);
         }
     }
@@ -73,6 +101,7 @@ impl Liveness {
             }
         }
         for node in silent {
+            self.lost.insert(node);
             self.change(node);
         }
     }
@@ -103,9 +132,9 @@ impl Liveness {
         }
     }
 
-    /// Whether any quiet range watches a node.
-    pub fn is_watched(&self, node: NodeId) -> bool {
-        self.watched.contains_key(&node)
+    /// Whether a node is sent beats: a quiet range watches it, or they share one that is awake.
+    pub fn is_beaten_to(&self, now: Duration, node: NodeId) -> bool {
+        self.watched.contains_key(&node) || self.peers.get(&node).is_some_and(|peer| peer.shares_awake(now))
     }
 
     /// Ranges to be woken now.
@@ -121,7 +150,9 @@ impl Liveness {
             return Vec::new();
         }
         self.beaten = Some(now);
-        self.watched.keys().copied().collect()
+        let awake = self.peers.iter().filter(|(_, peer)| peer.shares_awake(now)).map(|(node, _)| *node);
+        let nodes: BTreeSet<NodeId> = self.watched.keys().copied().chain(awake).collect();
+        nodes.into_iter().collect()
     }
 
     /// The next quiet ranges that watch a node, each in its turn.
@@ -197,6 +228,6 @@ mod tests {
         liveness.hear(Duration::ZERO, OTHER);
         liveness.forget(RangeId(7));
         assert!(tick(&mut liveness, 1).is_empty());
-        assert!(!liveness.is_watched(OTHER));
+        assert!(!liveness.is_beaten_to(Duration::ZERO, OTHER));
     }
 }

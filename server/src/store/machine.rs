@@ -14,7 +14,7 @@ use raft::eraftpb::MessageType;
 use txn::engine::Engine;
 
 use super::event::{Effect, Event};
-use super::quiet::Listed;
+use super::quiet::{Listed, Turns};
 use super::report::Reporting;
 use super::transfer::Haste;
 use super::truncate::Truncation;
@@ -180,8 +180,11 @@ impl Store {
             Body::Removed { range, replica, descriptor } => {
                 self.hear_of_removal(now, (range, replica), descriptor, out);
             }
-            Body::Beat(beat) => self.hear_beat(from, &beat, out),
+            Body::Beat(beat) => self.hear_beat(now, from, &beat, out),
             Body::Quiet(words) => self.hear_quiet(now, from, &words, out),
+            Body::Unled(unled) => {
+                self.with_replica(now, unled.range, out, |replica, cx| replica.hear_unled(cx, from, unled));
+            }
             Body::Wake(ranges) => ranges.into_iter().for_each(|range| self.rouse(now, range, out)),
             Body::ReportWanted(_) => self.reporting.everything_is_wanted(),
             // Responses are the gateway's, and reports were taken in above.
@@ -249,6 +252,7 @@ impl Store {
         if self.tell_removed(from, message.range, message.from, out) {
             return;
         }
+        self.listed.liveness.hear_raft(now, from);
         if self.replicas.get(&message.range).is_some_and(|replica| replica.me.id < message.to) {
             self.replace_by_newer(now, message, out);
         }
@@ -346,6 +350,7 @@ impl Store {
             now,
             clock: self.clock.as_ref(),
             answering: self.listed.liveness.answering(),
+            lost: self.listed.liveness.lost(),
             knobs: &self.config.knobs,
             engine: self.engine.as_mut(),
             receiving: &mut self.receiving,
@@ -416,17 +421,17 @@ impl Store {
         if raft_tick {
             self.tick_liveness(now, out);
         }
-        let visited = if raft_tick { &self.listed.awake } else { &self.listed.busy };
-        let ranges: Vec<RangeId> = visited.iter().copied().collect();
+        let turns = Turns { ticks: self.ticks / self.config.knobs.raft_tick_every, leisure: self.config.knobs.leisure };
+        let ranges = if raft_tick { self.listed.due(turns) } else { self.listed.busy.iter().copied().collect() };
         self.stats.group_ticks += if raft_tick { ranges.len() as u64 } else { 0 };
         for range in ranges {
+            let mut at_leisure = false;
             self.with_replica(now, range, out, |replica, cx| {
                 if replica.stopped.is_some() {
                     return;
                 }
                 if raft_tick {
-                    replica.group.tick();
-                    replica.dirty = true;
+                    at_leisure = replica.tick_group(cx, turns.is_turn(range));
                     replica.tick_election();
                     replica.check_leadership(cx);
                     replica.make_snapshot(cx);
@@ -445,6 +450,12 @@ impl Store {
                     replica.tick_quiet(cx);
                 }
             });
+            if at_leisure {
+                self.listed.rest(range);
+            }
+        }
+        if raft_tick {
+            self.listed.liveness.forget_lost();
         }
         // Again and again: it may have been elected since, or have found nobody to hand over to.
         let resting = self.resting.contains(&self.config.node);

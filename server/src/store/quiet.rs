@@ -1,6 +1,7 @@
 //! Which replicas the store's ticks visit, and what stores tell each other about quiet ranges: see [`crate::range::quiet`].
 //!
-//! A tick of the store visits the *busy* replicas, at which somebody waits; a Raft tick all that are *awake*; nothing visits the others. The lists,
+//! A tick of the store visits the *busy* replicas, at which somebody waits; a Raft tick all that are *awake*, but those at
+//! leisure each in its turn (see [`crate::range::leisure`]); nothing visits the others. The lists,
 //! and the sums over all replicas, are brought up to date whenever a replica has stepped.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,12 +21,44 @@ use crate::range::quiet::Listing;
 pub(super) struct Listed {
     pub awake: BTreeSet<RangeId>,
     pub busy: BTreeSet<RangeId>,
+    /// Awake replicas that were at leisure when last visited, and have not stepped since.
+    leisurely: BTreeSet<RangeId>,
     pub liveness: Liveness,
     /// To be sent after the Raft messages of the same step.
     words: BTreeMap<NodeId, Vec<QuietWord>>,
     /// Bytes of all logs, and of all versions.
     pub log_bytes: usize,
     pub bytes: u64,
+}
+
+/// Whose turn it is, of the replicas at leisure.
+#[derive(Clone, Copy)]
+pub(super) struct Turns {
+    /// Raft ticks so far.
+    pub ticks: u32,
+    pub leisure: u32,
+}
+
+impl Turns {
+    pub fn is_turn(self, range: RangeId) -> bool {
+        (range.0 + u64::from(self.ticks)).is_multiple_of(u64::from(self.leisure.max(1)))
+    }
+}
+
+impl Listed {
+    /// Whom a Raft tick visits.
+    pub fn due(&self, turns: Turns) -> Vec<RangeId> {
+        let all = !self.liveness.lost().is_empty();
+        let due = |range: &&RangeId| all || turns.is_turn(**range) || !self.leisurely.contains(range);
+        self.awake.iter().filter(due).copied().collect()
+    }
+
+    /// A replica that was just visited is at leisure.
+    pub fn rest(&mut self, range: RangeId) {
+        if self.awake.contains(&range) {
+            self.leisurely.insert(range);
+        }
+    }
 }
 
 impl Store {
@@ -40,6 +73,7 @@ impl Store {
         listed.log_bytes = listed.log_bytes + new.log_bytes - old.log_bytes;
         listed.bytes = (listed.bytes + new.bytes).saturating_sub(old.bytes);
         self.reporting.changed.insert(range);
+        listed.leisurely.remove(&range);
         if new.busy != old.busy {
             if new.busy {
                 listed.busy.insert(range)
@@ -64,6 +98,7 @@ impl Store {
         let listed = &mut self.listed;
         listed.awake.remove(&range);
         listed.busy.remove(&range);
+        listed.leisurely.remove(&range);
         listed.liveness.forget(range);
         listed.log_bytes -= listing.log_bytes;
         listed.bytes = listed.bytes.saturating_sub(listing.bytes);
@@ -111,7 +146,7 @@ impl Store {
         follows.then(|| QuietRange { range, term: replica.group.term() })
     }
 
-    pub(super) fn hear_beat(&mut self, from: NodeId, beat: &Beat, out: &mut Vec<Effect>) {
+    pub(super) fn hear_beat(&mut self, now: Duration, from: NodeId, beat: &Beat, out: &mut Vec<Effect>) {
         self.listed.liveness.hear_run(from, beat.run);
         let quiet = |called: &&QuietRange| {
             self.replicas.get(&called.range).is_some_and(|replica| replica.leads_quietly(called.term))
@@ -121,7 +156,7 @@ impl Store {
             self.config.knobs.probe.took(Path::WokenByRoll);
             out.push(Effect::Send { to: from, body: Body::Wake(wrong) });
         }
-        if beat.asks && !self.listed.liveness.is_watched(from) {
+        if beat.asks && !self.listed.liveness.is_beaten_to(now, from) {
             let answer = Beat { run: self.config.run, asks: false, roll: Vec::new() };
             out.push(Effect::Send { to: from, body: Body::Beat(answer) });
         }

@@ -66,6 +66,7 @@ fn knobs() -> Knobs {
         raft_tick_every: 1,
         election_ticks: 10,
         heartbeat_ticks: 2,
+        leisure: 1,
         read_window: Duration::from_millis(500),
         wait_max: Duration::from_millis(80),
         log_bytes_max: usize::MAX,
