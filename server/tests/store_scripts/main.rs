@@ -24,6 +24,8 @@
 //! flush n1              n1's engine is made durable, and the log cut behind it
 //! nodes n1=draining     every store learns who the members are: the others are active
 //! drain n1              n1 hands over what it leads
+//! leisure 5             stores that begin from now on count one Raft tick in five where ranges are at leisure; else all
+//! sent                  how many Raft messages each store has sent since the last time
 //! state                 what each replica is
 //! data n1 [a]           the versions in n1's engine
 //! agree                 whether all engines hold the same

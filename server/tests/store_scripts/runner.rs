@@ -21,6 +21,8 @@ pub struct StoreRunner {
     world: World,
     /// Who asked, by the number of the request.
     asked: BTreeMap<u64, String>,
+    /// Raft messages that each store had sent when that was last shown.
+    sent: BTreeMap<NodeId, u64>,
 }
 
 fn node(name: &str) -> Result<NodeId, Box<dyn Error>> {
@@ -123,6 +125,17 @@ impl StoreRunner {
             self.world.tick(&ids);
         }
         Ok(())
+    }
+
+    /// How many Raft messages each store has sent since it was last asked that.
+    fn show_sent(&mut self) -> String {
+        let mut lines = Vec::new();
+        for id in self.world.ids() {
+            let now = self.world.raft_messages(id);
+            let before = self.sent.insert(id, now).unwrap_or(0);
+            lines.push(format!("{id} has sent {} Raft messages", now.saturating_sub(before)));
+        }
+        lines.join("\n")
     }
 
     fn ask(&mut self, name: &str, mut args: Args<'_>) -> Result<(), Box<dyn Error>> {
@@ -302,6 +315,8 @@ impl Runner for StoreRunner {
                 self.world.finish(node(args.word()?)?);
                 self.world.settle();
             }
+            "leisure" => self.world.set_leisure(args.word()?.parse()?),
+            "sent" => return Ok(self.show_sent()),
             "state" => return Ok(self.show_state()),
             "data" => return self.show_data(args),
             "agree" => return Ok(self.show_agreement()),

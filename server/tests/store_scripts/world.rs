@@ -135,6 +135,17 @@ impl World {
         &self.nodes[&id].disk.engine
     }
 
+    /// For stores that begin from now on.
+    pub fn set_leisure(&mut self, leisure: u32) {
+        Arc::make_mut(&mut self.knobs).leisure = leisure;
+    }
+
+    /// How many Raft messages a store has sent since it began.
+    pub fn raft_messages(&self, id: NodeId) -> u64 {
+        let running = self.nodes.get(&id).and_then(|node| node.running.as_ref());
+        running.map_or(0, |(store, _)| store.stats().raft_messages)
+    }
+
     /// A store begins with what its disk holds.
     pub fn start(&mut self, id: NodeId) {
         let (time, knobs) = (self.time.clone(), self.knobs.clone());
