@@ -224,6 +224,26 @@ pub enum BenchArgs {
     Idle(IdleArgs),
     /// The bank over few and over many ranges, in turn, on clusters in processes of their own in a temporary directory.
     Spread(SpreadArgs),
+    /// What a split costs the transfers under way: the bank on a cluster in processes of its own in a temporary directory, looked at when ranges
+    /// are split and when nothing happens, in turn.
+    Split(SplitArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct SplitArgs {
+    /// How many splits; as often nothing happens.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub splits: u32,
+    /// From one moment that is looked at to the next.
+    #[arg(long, default_value = "3s", value_name = "DURATION", value_parser = parse_duration)]
+    pub every: Duration,
+    #[arg(long, default_value_t = 10_000)]
+    pub accounts: u64,
+    #[arg(long, default_value_t = 64)]
+    pub clients: usize,
+    /// How many ranges the accounts are spread over to begin with.
+    #[arg(long, default_value_t = 4)]
+    pub ranges: u64,
 }
 
 #[derive(Debug, clap::Args)]

@@ -7,7 +7,7 @@ use goldenscript::{Argument, Command};
 use proto::transaction::{Intent, Ousting, TxnRecord, TxnStatus};
 use proto::{Key, Span, Timestamp, TxnId, codec};
 use txn::engine::{EngineWrite, WriteBatch};
-use txn::{Engine, MemoryEngine, Space, keys, mvcc};
+use txn::{MemoryEngine, Space, keys, mvcc};
 
 pub type Output = Result<String, Box<dyn Error>>;
 

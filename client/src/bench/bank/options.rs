@@ -1,6 +1,8 @@
 //! What a run is to do.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::driver::{Error, Result};
@@ -34,6 +36,8 @@ pub struct BankOptions {
     pub loaded: bool,
     /// Between two audits, so that they do not become the load that is measured.
     pub audit_pause: Duration,
+    /// Transfers so far, for whoever watches the run.
+    pub transferred: Arc<AtomicU64>,
 }
 
 impl BankOptions {
@@ -52,6 +56,7 @@ impl BankOptions {
             progress: true,
             loaded: false,
             audit_pause: Duration::from_millis(20),
+            transferred: Arc::default(),
         }
     }
 

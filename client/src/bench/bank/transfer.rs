@@ -41,13 +41,18 @@ impl Teller {
         self.run.stop.load(Ordering::Relaxed)
     }
 
+    fn done(&self, started: Instant, done: Done) {
+        self.run.tally.done(started, done);
+        self.run.options.transferred.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Carries out one transfer, however many attempts it takes.
     async fn transfer(&mut self, transfer: Transfer) -> Result<()> {
         let started = Instant::now();
         for attempt in 0.. {
             let error = match self.attempt(transfer).await {
                 Ok(done) => {
-                    self.run.tally.done(started, done);
+                    self.done(started, done);
                     return Ok(());
                 }
                 Err(error) => error,
@@ -57,7 +62,7 @@ impl Teller {
                 Trouble::OutcomeUnknown => match self.outcome(&error).await {
                     Some(Outcome::Committed { .. }) => {
                         self.leave_broken_session();
-                        self.run.tally.done(started, Done { is_sufficient: true, ..Done::default() });
+                        self.done(started, Done { is_sufficient: true, ..Done::default() });
                         return Ok(());
                     }
                     Some(Outcome::Aborted) => self.run.tally.retry("commit_lost"),

@@ -4,6 +4,7 @@ mod fleet;
 mod median;
 mod idle;
 mod spread;
+mod split;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ pub async fn run(args: BenchArgs) -> ExitCode {
         BenchArgs::Bank(bank) => run_bank(bank.into_options()).await,
         BenchArgs::Idle(args) => print(idle::run(args).await),
         BenchArgs::Spread(args) => print(spread::run(args).await),
+        BenchArgs::Split(args) => print(split::run(args).await),
     }
 }
 
