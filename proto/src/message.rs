@@ -97,7 +97,7 @@ pub struct Beat {
     #[n(1)]
     pub asks: bool,
     /// Some of the ranges that the sender holds for quietly led by the receiver, others each time. Whichever is not is answered with a
-    /// [`Body::Wake`].
+    /// [`Body::Wake`], or if it leads that one no longer with [`Body::Unled`].
     #[n(2)]
     pub roll: Vec<QuietRange>,
 }

@@ -177,6 +177,8 @@ pub enum Path {
     QuietDeclined,
     WokenByNode,
     WokenByRoll,
+    /// A store was asked for a range that it does not lead (any more).
+    UnledByRoll,
     /// A replica at leisure counted a tick; one was told that its leader leads no longer.
     TickedAtLeisure,
     LeaderResigned,
@@ -205,7 +207,7 @@ pub enum Path {
 }
 
 impl Path {
-    pub const ALL: [Path; 72] = [
+    pub const ALL: [Path; 73] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -261,6 +263,7 @@ impl Path {
         Path::QuietDeclined,
         Path::WokenByNode,
         Path::WokenByRoll,
+        Path::UnledByRoll,
         Path::TickedAtLeisure,
         Path::LeaderResigned,
         Path::HandedOver,

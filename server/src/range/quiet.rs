@@ -49,6 +49,11 @@ impl Replica {
         self.quiet.is_some()
     }
 
+    /// Whether it leads in a term.
+    pub fn leads_in(&self, term: u64) -> bool {
+        self.stopped.is_none() && self.group.is_leader() && self.group.term() == term
+    }
+
     /// Whether it leads, and is quiet, in a term.
     pub fn leads_quietly(&self, term: u64) -> bool {
         self.is_quiet() && self.is_serving() && self.group.term() == term

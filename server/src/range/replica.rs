@@ -444,6 +444,9 @@ impl Replica {
             cx.effects.failed = Some(detail.clone());
         }
         self.stopped = Some(error.to_string());
+        if let Some(led) = self.leading.as_ref().map(|leading| leading.term) {
+            self.tell_unled(cx, led);
+        }
         self.step_down(cx);
     }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use proto::message::{Beat, Body, QuietRange, QuietWord};
+use proto::message::{Beat, Body, QuietRange, QuietWord, Unled};
 use proto::{NodeId, RangeId};
 
 use super::event::Effect;
@@ -131,6 +131,8 @@ impl Store {
         for range in self.listed.liveness.take_waking(knobs.wakes_per_tick) {
             knobs.probe.took(Path::WokenByNode);
             self.rouse(now, range, out);
+            // A follower watches its leader's node only.
+            self.with_replica(now, range, out, |replica, _| replica.group.miss_leader());
         }
         for to in self.listed.liveness.take_beats(now, knobs.beat_every) {
             let called = self.listed.liveness.call_roll(to, knobs.roll_call);
@@ -151,10 +153,18 @@ impl Store {
         let quiet = |called: &&QuietRange| {
             self.replicas.get(&called.range).is_some_and(|replica| replica.leads_quietly(called.term))
         };
-        let wrong: Vec<RangeId> = beat.roll.iter().filter(|called| !quiet(called)).map(|called| called.range).collect();
-        if !wrong.is_empty() {
+        let led = |called: &&QuietRange| {
+            self.replicas.get(&called.range).is_some_and(|replica| replica.leads_in(called.term))
+        };
+        let (awake, unled): (Vec<&QuietRange>, _) = beat.roll.iter().filter(|called| !quiet(called)).partition(led);
+        if !awake.is_empty() {
             self.config.knobs.probe.took(Path::WokenByRoll);
-            out.push(Effect::Send { to: from, body: Body::Wake(wrong) });
+            let awake = awake.into_iter().map(|called| called.range).collect();
+            out.push(Effect::Send { to: from, body: Body::Wake(awake) });
+        }
+        for QuietRange { range, term } in unled.into_iter().copied() {
+            self.config.knobs.probe.took(Path::UnledByRoll);
+            out.push(Effect::Send { to: from, body: Body::Unled(Unled { range, term }) });
         }
         if beat.asks && !self.listed.liveness.is_beaten_to(now, from) {
             let answer = Beat { run: self.config.run, asks: false, roll: Vec::new() };
