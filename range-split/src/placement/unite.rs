@@ -45,8 +45,8 @@ pub fn unite(
         let begun = memory.joining.get(&pair.right.id).is_some_and(|joining| joining.left == pair.left.id);
         let taken = memory.joined();
         let free = !taken.contains(&pair.left.id) && !taken.contains(&pair.right.id);
-        let room = memory.joining.len() < writer.ledger.picture.settings.merges_max && !writer.is_full();
-        if (begun || (free && room)) && writer.is_sound(pair.left) && writer.is_sound(pair.right) {
+        let room = memory.joining.len() < writer.ledger.picture.settings.merges_max;
+        if !writer.is_full() && (begun || (free && room)) && writer.is_sound(pair.left) && writer.is_sound(pair.right) {
             pair.next_step(writer, repairing);
         }
     }
@@ -174,9 +174,11 @@ impl<'a> Pair<'_, 'a> {
     fn bring(&self, writer: &mut Writer<'_, '_>, mover: &RangeEntry<'a>, anchor: &RangeEntry<'a>) -> bool {
         let ledger = &writer.ledger;
         let now = ledger.score(mover.rule, &mover.voters);
+        // The neighbour's own replicas may stand where the rules do not want any (more).
+        let allowed = &ledger.rulebook[mover.rule].allowed;
         let takes = |place: &Place| {
             let node = &ledger.nodes[*place];
-            node.may_receive && ledger.has_slot(*place) && !mover.holds(node.id)
+            node.may_receive && ledger.has_slot(*place) && !mover.holds(node.id) && allowed[*place]
         };
         let missing = anchor.voters.iter().copied().filter(takes);
         let surplus: Vec<Place> = mover.voters.iter().copied().filter(|v| !anchor.voters.contains(v)).collect();
