@@ -125,7 +125,7 @@ fn variables(parameters: &BTreeMap<String, String>) -> Vec<(String, String)> {
     direct.chain(optional).collect()
 }
 
-/// Sets a variable. One that is unknown here, or whose value is not implemented, must not keep a client out.
+/// Sets a variable. One that is refused, as unknown or for its value, must not keep a client out.
 fn set(session: &mut Session, name: &str, value: &str) {
     if let Err(error) = session.set_variable(name, value) {
         tracing::debug!(name, value, %error, "a start-up parameter was passed over");

@@ -7,7 +7,7 @@
 //! * leads, and every follower holds all entries and knows them to be committed, or is on a silent node; and a quorum is on others; or
 //! * follows a leader, whose node is not silent.
 //!
-//! At leisure one Raft tick in [`Knobs::leisure`](crate::config::Knobs::leisure) counts. Each side decides that by itself; no promise rests on it (fences need rounds or commands
+//! At leisure one Raft tick in [`Knobs::leisure`](crate::config::Knobs::leisure) counts, each replica's in its turn. Each side decides that by itself; no promise rests on it (fences need rounds or commands
 //! that a quorum has acknowledged). What must not happen is that nobody leads for long:
 //!
 //! 1. When a node falls silent or has been started anew, followers of its leaders stand for election within one more election timeout, of ticks that count.

@@ -2,7 +2,7 @@
 //!
 //! Clients send a handful of settings when they connect and expect them to be taken. Those that mean something here
 //! are checked; those that do not are kept and shown back, so that a driver finds what it set. A setting
-//! that would change results in a way that is not implemented is refused, and so is an unknown one.
+//! that would ask for other results than statements give is refused, and so is an unknown one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -155,7 +155,7 @@ impl Variables {
     /// Sets a variable.
     ///
     /// # Errors
-    /// `42704` unknown, `22023` not a value for it, `0A000` a value that is not implemented, `55P02` fixed.
+    /// `42704` unknown, `22023` not a value for it, `0A000` a value that would ask for other results than statements give, `55P02` fixed.
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
         let definition = definition(name)?;
         let value = checked(definition, value)?;
