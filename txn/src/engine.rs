@@ -1,4 +1,4 @@
-//! The storage port: an ordered map of byte strings, in three spaces.
+//! The storage port: an ordered map of byte strings, in four spaces.
 //!
 //! An engine applies a [`WriteBatch`] atomically and in order, and makes it durable *later*: after a crash it holds
 //! some prefix of the batches it was given, at least up to the last completed flush. The Raft log replays the rest, so an
@@ -20,12 +20,15 @@ pub enum Space {
     /// Provisional writes: key → [`proto::transaction::Intent`].
     Intents,
     #[n(2)]
-    /// Per range: applied state and descriptor; per anchor key: transaction records.
+    /// Per range: its state; per anchor key: transaction records.
     Local,
+    #[n(3)]
+    /// Per range: how much of its log the other spaces show. Written with every batch, and read when a store starts.
+    Applied,
 }
 
 impl Space {
-    pub const ALL: [Space; 3] = [Space::Versions, Space::Intents, Space::Local];
+    pub const ALL: [Space; 4] = [Space::Versions, Space::Intents, Space::Local, Space::Applied];
 }
 
 /// Writes that take effect together.

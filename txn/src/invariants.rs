@@ -39,6 +39,7 @@ pub fn broken(cx: &Context<'_>, writer: Option<Writer>, writes: &[EngineWrite]) 
             Space::Versions => wrong_version(cx, writer, &write.key, value)?,
             Space::Intents => wrong_intent(cx, writer, &write.key, value)?,
             Space::Local => wrong_record(cx, &write.key, value)?,
+            Space::Applied => None,
         };
         if wrong.is_some() {
             return Ok(wrong);

@@ -14,7 +14,7 @@ type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
 #[derive(Default, Clone)]
 struct Image {
-    spaces: [Arc<Map>; 3],
+    spaces: [Arc<Map>; 4],
 }
 
 #[derive(Default)]

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, FlushOptions,
-    Options, ReadOptions, WriteBatch as RocksBatch, WriteOptions,
+    MemtableFactory, Options, ReadOptions, WriteBatch as RocksBatch, WriteOptions,
 };
 use txn::engine::{Cursor, Engine, EngineError, Space, WriteBatch};
 
-const FAMILIES: [&str; 3] = ["versions", "intents", "local"];
+const FAMILIES: [&str; 4] = ["versions", "intents", "local", "applied"];
 const MEMTABLE_BYTES: usize = 64 << 20;
 const BLOCK_CACHE_BYTES: usize = 256 << 20;
 
@@ -38,12 +38,14 @@ fn database_options() -> Options {
     options.set_max_background_jobs(2);
     options.set_keep_log_file_num(4);
     options.set_db_write_buffer_size(MEMTABLE_BYTES);
+    // A store has one writer, and the memtable of what is applied takes no more.
+    options.set_allow_concurrent_memtable_write(false);
     options
 }
 
-fn families() -> [ColumnFamilyDescriptor; 3] {
+fn families() -> [ColumnFamilyDescriptor; 4] {
     let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-    FAMILIES.map(|name| {
+    Space::ALL.map(|space| {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(&cache);
         table.set_bloom_filter(10.0, false);
@@ -55,7 +57,13 @@ fn families() -> [ColumnFamilyDescriptor; 3] {
         family.set_memtable_whole_key_filtering(true);
         family.set_memtable_prefix_bloom_ratio(0.05);
         family.set_level_compaction_dynamic_level_bytes(true);
-        ColumnFamilyDescriptor::new(name, family)
+        if space == Space::Applied {
+            // Each batch writes here, and nobody reads before the next start: what is sorted only when it is flushed costs least.
+            family.set_memtable_factory(MemtableFactory::Vector);
+            family.set_memtable_whole_key_filtering(false);
+            family.set_memtable_prefix_bloom_ratio(0.0);
+        }
+        ColumnFamilyDescriptor::new(FAMILIES[space as usize], family)
     })
 }
 

@@ -64,7 +64,7 @@ pub struct Recovery {
 }
 
 /// The format of everything in a store directory that this version reads and writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const IDENTITY_MAGIC: &[u8] = b"meridian identity 1\n";
 const MEMBERS_MAGIC: &[u8] = b"meridian members 1\n";
@@ -123,10 +123,11 @@ impl Folder {
     pub fn identity(&self) -> Result<Option<Identity>, String> {
         let path = self.identity_path();
         let Some(identity) = read_sealed::<Identity>(&path, IDENTITY_MAGIC)? else { return Ok(None) };
-        if identity.format > FORMAT {
-            let format = identity.format;
+        if identity.format != FORMAT {
+            let (format, age) = (identity.format, if identity.format > FORMAT { "a newer" } else { "an older" });
             return Err(format!(
-                "{} was written by a newer version (format {format}; this one reads up to {FORMAT})",
+                "{} was written by {age} version, in format {format}; this one reads and writes format {FORMAT}. Start the node with a version that \
+                 reads format {format}",
                 path.display()
             ));
         }

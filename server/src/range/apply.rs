@@ -108,7 +108,7 @@ impl Replica {
                 self.group.apply_change(&change).map_err(EngineError::Corrupt)?;
             }
             if let Some(closed) = command.closed {
-                self.apply_closed(cx, &mut batch, closed);
+                self.apply_closed(cx, closed);
             }
             if let Some(trigger) = command.trigger {
                 self.apply_trigger(cx, &mut batch, trigger, entry)?;

@@ -31,7 +31,6 @@ use txn::{keys, mvcc};
 
 use super::command::Command;
 use super::replica::{Leading, Replica, Surroundings};
-use super::state;
 use crate::probe::Path;
 
 /// What a leader has closed in its term.
@@ -166,14 +165,15 @@ impl Replica {
     }
 
     /// An entry that closes a timestamp is applied.
-    pub(super) fn apply_closed(&mut self, cx: &Surroundings<'_>, batch: &mut WriteBatch, closed: Timestamp) {
+    pub(super) fn apply_closed(&mut self, cx: &Surroundings<'_>, closed: Timestamp) {
         assert!(closed > self.state.closed, "I14: a range closes one timestamp after the other");
         if let Some(leading) = self.leading.as_ref().filter(|leading| leading.serving) {
             assert!(leading.reads.low_water() >= closed, "I14: what is closed counts as read");
         }
         cx.knobs.probe.took(Path::Closed);
+        // The whole state is not written for that: it goes with what is applied.
+        self.applied.closed = closed;
         self.state.closed = closed;
-        state::put_state(batch, &self.state);
     }
 
     /// Where a command writes below what is closed, in words. `earlier` is what goes into the engine before it.
@@ -201,7 +201,7 @@ impl Replica {
                     let intent: Intent = codec::decode("an intent", value)?;
                     (Key::from(write.key.as_slice()), intent.timestamp, intent.txn.id)
                 }
-                Space::Local => continue,
+                Space::Local | Space::Applied => continue,
             };
             let closed = self.state.closed;
             let settles = |intent: Intent| intent.txn.id == by && intent.timestamp <= at;

@@ -200,6 +200,7 @@ impl Replica {
         // What either had closed binds all later leaders; what both had can be read (I14).
         self.state.read_floor = self.state.read_floor.max(frozen.read_summary).max(self.state.closed);
         self.state.closed = self.state.closed.min(closed);
+        self.applied.closed = self.state.closed;
         self.state.receipt_floor = self.state.receipt_floor.max(receipt_floor);
         self.applied.bytes += contents.bytes;
         if let Some(leading) = &mut self.leading {

@@ -286,7 +286,7 @@ pub fn fresh_log() -> RecoveredGroup {
 
 /// The applied state of every replica of a new range.
 pub const FRESH_APPLIED: Applied =
-    Applied { index: INITIAL_POSITION, term: INITIAL_POSITION, bytes: 0, whole_at: None };
+    Applied { index: INITIAL_POSITION, term: INITIAL_POSITION, bytes: 0, closed: Timestamp::ZERO, whole_at: None };
 
 impl Replica {
     /// # Errors

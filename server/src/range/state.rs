@@ -6,7 +6,6 @@ use proto::{Epoch, NodeId, RangeDescriptor, RangeId, ReplicaId, Timestamp, codec
 use txn::engine::{Engine, EngineError, Space, WriteBatch};
 use txn::keys;
 
-const APPLIED: &[u8] = b"applied";
 const DESCRIPTOR: &[u8] = b"descriptor";
 const TOMBSTONE: &[u8] = b"tombstone";
 
@@ -21,6 +20,10 @@ pub struct Applied {
     #[n(2)]
     #[cbor(default)]
     pub bytes: u64,
+    /// What an entry closed since the range's state was last written: see [`RangeState::closed`].
+    #[n(3)]
+    #[cbor(default)]
+    pub closed: Timestamp,
     /// The replica was given contents that are of one moment only once this entry is applied; none of which it was not so.
     #[n(10)]
     pub whole_at: Option<u64>,
@@ -104,7 +107,7 @@ impl Tombstone {
 pub const INITIAL_POSITION: u64 = 5;
 
 pub fn put_applied(batch: &mut WriteBatch, range: RangeId, applied: Applied) {
-    batch.put(Space::Local, keys::range_state(range, APPLIED), codec::encode(&applied));
+    batch.put(Space::Applied, keys::range_state(range, b""), codec::encode(&applied));
 }
 
 pub fn put_state(batch: &mut WriteBatch, state: &RangeState) {
@@ -113,7 +116,7 @@ pub fn put_state(batch: &mut WriteBatch, state: &RangeState) {
 
 /// The engine holds no replica of the range any more.
 pub fn remove_state(batch: &mut WriteBatch, range: RangeId) {
-    batch.remove(Space::Local, keys::range_state(range, APPLIED));
+    batch.remove(Space::Applied, keys::range_state(range, b""));
     batch.remove(Space::Local, keys::range_state(range, DESCRIPTOR));
 }
 
@@ -144,12 +147,13 @@ pub fn load_all(engine: &dyn Engine) -> Result<Vec<(RangeState, Applied)>, Engin
 }
 
 fn load(engine: &dyn Engine, id: RangeId) -> Result<(RangeState, Applied), EngineError> {
-    let read = |what: &[u8]| {
+    let read = |space: Space, what: &[u8], name: &str| {
         engine
-            .get(Space::Local, &keys::range_state(id, what))?
-            .ok_or_else(|| EngineError::Corrupt(format!("{id} lacks its {}", String::from_utf8_lossy(what))))
+            .get(space, &keys::range_state(id, what))?
+            .ok_or_else(|| EngineError::Corrupt(format!("{id} lacks its {name}")))
     };
-    let state = codec::decode("a range's state", &read(DESCRIPTOR)?)?;
-    let applied = codec::decode("a range's applied index", &read(APPLIED)?)?;
+    let mut state: RangeState = codec::decode("a range's state", &read(Space::Local, DESCRIPTOR, "state")?)?;
+    let applied: Applied = codec::decode("a range's applied index", &read(Space::Applied, b"", "applied index")?)?;
+    state.closed = state.closed.max(applied.closed);
     Ok((state, applied))
 }

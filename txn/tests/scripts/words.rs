@@ -156,9 +156,10 @@ fn show_entry(space: Space, key: &[u8], value: Option<&[u8]>) -> String {
             let value = show_value(intent.value.as_deref().map(Vec::as_slice));
             format!("intent of {owner} on {}@{at} = {value}{attempt}", Key::from(key))
         }
+        (Space::Applied, Some(_)) => "what is applied".into(),
         (Space::Local, Some(value)) => show_record(&codec::decode("a record", value).expect(damaged)),
         (Space::Intents, None) => format!("no intent on {}", Key::from(key)),
-        (Space::Versions | Space::Local, None) => format!("removed: {space:?} {}", Key::from(key)),
+        (Space::Versions | Space::Local | Space::Applied, None) => format!("removed: {space:?} {}", Key::from(key)),
     }
 }
 
