@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use server::config::Knobs;
 use server::kv::{Db, Error, Kv};
+use server::probe::Point;
 use txn::clock::Trust;
 
 use crate::check;
@@ -398,6 +399,8 @@ fn rest(world: &mut World) -> Vec<String> {
     const PATIENCE: u64 = 20;
     /// Out of step with what leaders do at even intervals, and followers a moment later: closing timestamps of a range that is asked things.
     const STEP: u64 = SECOND + 37_000_000;
+    // Followers of a range that is written to now and then would otherwise never know that the last entry is committed.
+    world.probe.insist(Point::EagerTick);
     let mut apart = Vec::new();
     for _ in 0..PATIENCE {
         let until = world.now() + STEP;

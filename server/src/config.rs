@@ -22,10 +22,10 @@ pub struct Knobs {
     pub election_ticks: usize,
     /// Raft ticks between a leader's heartbeats.
     pub heartbeat_ticks: usize,
-    /// How long a sync may take before the disk counts as stalled: a leader renews nothing on such a disk and gives its leadership away.
-    /// Below the election timeout, which is `raft_tick_every` × `election_ticks` ticks at least.
     /// Replicas whose stores vouch for each other count one Raft tick in so many; see [`crate::range::leisure`].
     pub leisure: u32,
+    /// How long a sync may take before the disk counts as stalled: a leader renews nothing on such a disk and gives its leadership away.
+    /// Below the election timeout, which is `raft_tick_every` × `election_ticks` ticks at least.
     pub disk_stall_after: Duration,
     /// The read window `W`: how far beyond an acknowledged heartbeat a leader serves reads. A new leader writes this much
     /// above its clock at first, and its clients wait for it.
@@ -169,6 +169,6 @@ impl Default for Knobs {
 impl Knobs {
     /// How far behind the clock a replica that keeps up can be read: what is closed trails, and takes its time to arrive.
     pub fn follower_lag(&self) -> Duration {
-        self.close_lag + self.close_every * 3
+        self.close_lag + self.close_every * 4
     }
 }

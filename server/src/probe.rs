@@ -53,12 +53,14 @@ pub enum Point {
     QuietWordLost,
     /// A leader steps down and does not say so.
     UnledLost,
+    /// A replica at leisure counts a Raft tick that is not its turn.
+    EagerTick,
     /// A gateway asks a leader for what a nearer replica may know.
     LeaderAsked,
 }
 
 impl Point {
-    pub const ALL: [Point; 22] = [
+    pub const ALL: [Point; 23] = [
         Point::CommitLeftStaged,
         Point::LateCompletion,
         Point::HeartbeatSkipped,
@@ -80,6 +82,7 @@ impl Point {
         Point::PublicationLost,
         Point::QuietWordLost,
         Point::UnledLost,
+        Point::EagerTick,
         Point::LeaderAsked,
     ];
 }
@@ -182,6 +185,8 @@ pub enum Path {
     /// A replica at leisure counted a tick; one was told that its leader leads no longer.
     TickedAtLeisure,
     LeaderResigned,
+    /// A leader at leisure leaves its turn out, for its range was written to.
+    EntriesForHeartbeats,
     /// A leader handed over with a summary of what was read; another one began with it.
     HandedOver,
     HandedLeader,
@@ -207,7 +212,7 @@ pub enum Path {
 }
 
 impl Path {
-    pub const ALL: [Path; 73] = [
+    pub const ALL: [Path; 74] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -266,6 +271,7 @@ impl Path {
         Path::UnledByRoll,
         Path::TickedAtLeisure,
         Path::LeaderResigned,
+        Path::EntriesForHeartbeats,
         Path::HandedOver,
         Path::HandedLeader,
         Path::Frozen,

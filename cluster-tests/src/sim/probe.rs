@@ -135,6 +135,11 @@ impl SimProbe {
         self.with(|inner| inner.points.clear());
     }
 
+    /// Of all points just this one fires, always.
+    pub fn insist(&self, point: Point) {
+        self.with(|inner| inner.points = Points::from([(point, 1)]));
+    }
+
     pub fn saw(&self, event: Event) {
         self.with(|inner| *inner.coverage.events.entry(event).or_default() += 1);
     }

@@ -515,20 +515,32 @@ impl Group {
         self.node.raft.prs().iter().map(one).collect()
     }
 
-    /// On a leader, whether it has nothing left to do: all is committed, on disk and applied here, and so it is at every follower that
-    /// `answers`. Of the others nobody knows.
-    pub fn is_done(&self, answers: impl Fn(u64) -> bool) -> bool {
-        let (raft, last) = (&self.node.raft, self.last_index());
-        let here = raft.raft_log.committed == last && raft.raft_log.applied == last && raft.raft_log.persisted == last;
-        let there = |id: u64, p: &raft::Progress| {
-            let done = p.matched == last && p.committed_index == last && p.pending_request_snapshot == 0;
-            done || !answers(id)
-        };
-        here && self.is_leader()
+    /// On a leader, whether all entries up to one are committed, on disk and applied here, and on disk at every follower that `answers`. Of
+    /// the others nobody knows.
+    pub fn is_replicated(&self, index: u64, answers: impl Fn(u64) -> bool) -> bool {
+        let raft = &self.node.raft;
+        let here = [raft.raft_log.committed, raft.raft_log.applied, raft.raft_log.persisted];
+        here.iter().all(|reached| *reached >= index)
+            && self.is_leader()
             && raft.lead_transferee.is_none()
-            && self.is_synced()
             && self.installing.is_none()
-            && raft.prs().iter().all(|(id, p)| *id == self.config.replica || there(*id, p))
+            && self.all_followers(|id, p| (p.matched >= index && p.pending_request_snapshot == 0) || !answers(id))
+    }
+
+    /// On a leader, whether it has nothing left to do: all is replicated, and those followers know it to be committed.
+    pub fn is_done(&self, answers: impl Fn(u64) -> bool) -> bool {
+        let last = self.last_index();
+        let replicated = self.is_synced() && self.is_replicated(last, &answers);
+        replicated && self.is_told(last, &answers)
+    }
+
+    /// On a leader, whether every follower that `answers` knows entries up to one to be committed.
+    pub fn is_told(&self, index: u64, answers: impl Fn(u64) -> bool) -> bool {
+        self.all_followers(|id, p| p.committed_index >= index || !answers(id))
+    }
+
+    fn all_followers(&self, holds: impl Fn(u64, &raft::Progress) -> bool) -> bool {
+        self.node.raft.prs().iter().all(|(id, p)| *id == self.config.replica || holds(*id, p))
     }
 
     /// Whether this follower holds just what its leader says that there is, and nothing else is going on.

@@ -137,6 +137,7 @@ impl Replica {
         trigger: Trigger,
         entry: &Entry,
     ) -> Result<(), EngineError> {
+        self.tell_soon(entry.index);
         match trigger {
             Trigger::Split { left, right, read_floor, pinned } => {
                 self.apply_split(cx, batch, left, right, (read_floor, pinned))?;

@@ -4,10 +4,12 @@
 //! follows. Of life and death stores tell each other, for all ranges that they share ([`proto::message::Beat`]). What is left for the ranges
 //! themselves is seldom: an awake replica is *at leisure* while it
 //!
-//! * leads, and every follower holds all entries and knows them to be committed, or is on a silent node; and a quorum is on others; or
+//! * leads, and all entries are committed, and every follower holds them or is on a silent node; and a quorum is on others; or
 //! * follows a leader, whose node is not silent.
 //!
-//! At leisure one Raft tick in [`Knobs::leisure`](crate::config::Knobs::leisure) counts, each replica's in its turn. Each side decides that by itself; no promise rests on it (fences need rounds or commands
+//! At leisure one Raft tick in [`Knobs::leisure`](crate::config::Knobs::leisure) counts, each replica's in its turn. And a leader's does not if its range was written
+//! to since the last: entries say all that a heartbeat says, but for the last one's being committed. That followers learn with the next entry, or
+//! once none has come for a while; of what changes the range itself they are told at once. Each side decides that by itself; no promise rests on it (fences need rounds or commands
 //! that a quorum has acknowledged). What must not happen is that nobody leads for long:
 //!
 //! 1. When a node falls silent or has been started anew, followers of its leaders stand for election within one more election timeout, of ticks that count.
@@ -19,38 +21,101 @@ use proto::message::{Body, Unled};
 use super::replica::{Replica, Surroundings};
 use crate::probe::{Path, Point};
 
+/// How a replica's Raft ticks count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// Each does.
+    Regular,
+    /// This one does not: all that is not done yet is younger than a tick, and was sent to every follower.
+    Busy,
+    /// One in several does.
+    Leisurely,
+}
+
 impl Replica {
     /// A Raft tick has passed. It counts if the replica is not at leisure, or if it is its `turn`. Says whether it is at leisure.
     pub fn tick_group(&mut self, cx: &Surroundings<'_>, turn: bool) -> bool {
         if self.leader.is_some_and(|leader| cx.lost.contains(&leader)) {
             self.group.miss_leader();
         }
-        let at_leisure = self.is_at_leisure(cx);
-        if at_leisure && !turn {
-            return true;
-        }
-        if at_leisure {
-            cx.knobs.probe.took(Path::TickedAtLeisure);
+        self.tell_slower(cx);
+        let pace = self.pace(cx);
+        match pace {
+            Pace::Regular => {}
+            Pace::Busy => {
+                cx.knobs.probe.took(Path::EntriesForHeartbeats);
+                return false;
+            }
+            Pace::Leisurely if !turn || self.wrote_since_last_turn() => return true,
+            Pace::Leisurely => cx.knobs.probe.took(Path::TickedAtLeisure),
         }
         self.group.tick();
         self.dirty = true;
-        at_leisure
+        pace == Pace::Leisurely
     }
 
-    fn is_at_leisure(&self, cx: &Surroundings<'_>) -> bool {
-        if self.hollow || self.incoming.is_some() || self.has_departed() {
-            return false;
+    fn pace(&mut self, cx: &Surroundings<'_>) -> Pace {
+        let eager = cx.knobs.probe.fires(Point::EagerTick);
+        if eager || self.hollow || self.incoming.is_some() || self.has_departed() {
+            return Pace::Regular;
         }
-        match &self.leading {
-            Some(leading) => {
-                let done = leading.rounds.is_empty() && leading.departed.is_empty() && leading.handover.is_none();
-                leading.serving && done && self.has_followers_in_step(cx)
-            }
-            None => {
-                let answers = self.leader.is_some_and(|leader| cx.answering.contains(&leader));
-                answers && !self.group.misses_leader()
-            }
+        let last = self.group.last_index();
+        let Some(leading) = &mut self.leading else {
+            let answers = self.leader.is_some_and(|leader| cx.answering.contains(&leader));
+            return if answers && !self.group.misses_leader() { Pace::Leisurely } else { Pace::Regular };
+        };
+        let before = std::mem::replace(&mut leading.last_at_tick, last);
+        let done = leading.rounds.is_empty()
+            && leading.departed.is_empty()
+            && leading.handover.is_none()
+            && leading.to_tell.is_none();
+        if !leading.serving || !done || !self.has_answering_quorum(cx) {
+            return Pace::Regular;
         }
+        let replicated = |index: u64| self.group.is_replicated(index, |id| self.answers(cx, id));
+        if replicated(last) {
+            Pace::Leisurely
+        } else if before < last && replicated(before) {
+            Pace::Busy
+        } else {
+            Pace::Regular
+        }
+    }
+
+    /// Followers are to learn at once that an entry is committed, which changes the range itself: a split's right-hand side elects nobody before it
+    /// exists elsewhere, and a merge waits for all replicas. Those that are slower to write it down than others learn it when they have.
+    pub(super) fn tell_soon(&mut self, index: u64) {
+        if let Some(leading) = &mut self.leading {
+            leading.to_tell = Some(index);
+            self.group.tell_committed();
+        }
+    }
+
+    /// Tells the slower ones.
+    pub fn tell_slower(&mut self, cx: &Surroundings<'_>) {
+        let Some(index) = self.leading.as_ref().and_then(|leading| leading.to_tell) else { return };
+        if !self.group.is_replicated(index, |id| self.answers(cx, id)) {
+            return;
+        }
+        if !self.group.is_told(index, |id| self.answers(cx, id)) {
+            self.group.tell_committed();
+            self.dirty = true;
+        }
+        if let Some(leading) = &mut self.leading {
+            leading.to_tell = None;
+        }
+    }
+
+    /// Whether a step of a follower at leisure changes nothing of that.
+    pub fn follows_on(&self) -> bool {
+        let led = self.leading.is_none() && self.leader.is_some() && !self.group.misses_leader();
+        led && self.stopped.is_none() && !self.hollow && self.incoming.is_none() && !self.has_departed()
+    }
+
+    /// Whether a leader has had entries for its followers since it last had its turn.
+    fn wrote_since_last_turn(&mut self) -> bool {
+        let last = self.group.last_index();
+        self.leading.as_mut().is_some_and(|leading| std::mem::replace(&mut leading.last_at_turn, last) < last)
     }
 
     /// Tells the followers of a leader that steps down, and knows no other.

@@ -149,8 +149,6 @@ impl Replica {
             leading.latches.stop_waiting(id);
             respond(cx, waiting.origin, Response::Refused(refusal.clone()));
         }
-        // The merge waits for all followers.
-        self.group.tell_committed();
     }
 
     /// What this replica brings into a merge, if it has applied the freeze of that entry.
@@ -213,8 +211,6 @@ impl Replica {
         state::remove_state(batch, right.id);
         state::put_tombstone(batch, right.id, &Tombstone::subsumed_by(merged.clone()));
         if self.group.is_leader() {
-            // Until they have applied it, the others answer for the range that is no more.
-            self.group.tell_committed();
             cx.effects.published.push(merged);
         }
     }

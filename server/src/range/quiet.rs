@@ -40,6 +40,10 @@ pub struct Listing {
     pub awake: bool,
     /// All ticks do.
     pub busy: bool,
+    /// It was at leisure when last visited, and has done nothing since but follow.
+    pub leisurely: bool,
+    /// It has stepped since the store last reported.
+    pub changed: bool,
     pub log_bytes: usize,
     pub bytes: u64,
 }
@@ -126,16 +130,19 @@ impl Replica {
         if !idle || !at_rest || cx.disk_stalls {
             return false;
         }
-        self.has_followers_in_step(cx)
+        self.has_answering_quorum(cx) && self.group.is_done(|id| self.answers(cx, id))
     }
 
-    /// Whether all is done at every follower on a node that answers, and a quorum is on such nodes.
-    pub(super) fn has_followers_in_step(&self, cx: &Surroundings<'_>) -> bool {
+    /// Whether a replica is on a node that answers.
+    pub(super) fn answers(&self, cx: &Surroundings<'_>, id: u64) -> bool {
         let answers = |node: NodeId| node == self.me.node || cx.answering.contains(&node);
+        self.state.descriptor.replica(ReplicaId(id)).is_some_and(|replica| answers(replica.node))
+    }
+
+    /// Whether a quorum of the voters is on nodes that answer.
+    pub(super) fn has_answering_quorum(&self, cx: &Surroundings<'_>) -> bool {
         let voters = || self.state.descriptor.replicas.iter().filter(|replica| replica.role.votes());
-        let quorum = voters().filter(|replica| answers(replica.node)).count() * 2 > voters().count();
-        let known = |id: u64| self.state.descriptor.replica(ReplicaId(id)).is_some_and(|replica| answers(replica.node));
-        quorum && self.group.is_done(known)
+        voters().filter(|replica| self.answers(cx, replica.id.0)).count() * 2 > voters().count()
     }
 
     /// The leader says that it falls quiet. One that is not in step with it says so.

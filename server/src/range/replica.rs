@@ -177,6 +177,11 @@ pub struct Leading {
     /// Whether anything was asked since the fence was last raised, or a round begun that will.
     pub active: bool,
     pub closing: Closing,
+    /// This entry is committed, and to be told of once all followers hold it: see [`super::leisure`].
+    pub(super) to_tell: Option<u64>,
+    /// The last entry at the last Raft tick that visited the replica, and when it last had its turn at leisure.
+    pub(super) last_at_tick: u64,
+    pub(super) last_at_turn: u64,
     next_id: u64,
 }
 
@@ -199,6 +204,9 @@ impl Leading {
             rounds: BTreeMap::new(),
             active: true,
             closing: Closing::new(now),
+            to_tell: None,
+            last_at_tick: 0,
+            last_at_turn: 0,
             next_id: 0,
         }
     }

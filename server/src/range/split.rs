@@ -70,8 +70,6 @@ impl Replica {
         state::put_state(batch, &self.state);
         let leads = self.group.is_leader();
         if leads {
-            // The right-hand range cannot elect anyone before it exists elsewhere.
-            self.group.tell_committed();
             cx.effects.published.push(self.state.descriptor.clone());
         }
         // This store may have been told that its replica of the right-hand range was removed, before it came into being (I13).

@@ -280,6 +280,7 @@ impl Store {
             }
             // A message that makes no sense in the present state is Raft's everyday life: it is dropped.
             let _ = replica.group.step(raft_message);
+            replica.tell_slower(cx);
             replica.dirty = true;
             replica.check_leadership(cx);
         });
@@ -451,7 +452,7 @@ impl Store {
                 }
             });
             if at_leisure {
-                self.listed.rest(range);
+                self.rest(range);
             }
         }
         if raft_tick {

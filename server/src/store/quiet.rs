@@ -21,7 +21,7 @@ use crate::range::quiet::Listing;
 pub(super) struct Listed {
     pub awake: BTreeSet<RangeId>,
     pub busy: BTreeSet<RangeId>,
-    /// Awake replicas that were at leisure when last visited, and have not stepped since.
+    /// Awake replicas that were at leisure when last visited, and have done nothing since but follow.
     leisurely: BTreeSet<RangeId>,
     pub liveness: Liveness,
     /// To be sent after the Raft messages of the same step.
@@ -48,16 +48,14 @@ impl Turns {
 impl Listed {
     /// Whom a Raft tick visits.
     pub fn due(&self, turns: Turns) -> Vec<RangeId> {
-        let all = !self.liveness.lost().is_empty();
-        let due = |range: &&RangeId| all || turns.is_turn(**range) || !self.leisurely.contains(range);
-        self.awake.iter().filter(due).copied().collect()
-    }
-
-    /// A replica that was just visited is at leisure.
-    pub fn rest(&mut self, range: RangeId) {
-        if self.awake.contains(&range) {
-            self.leisurely.insert(range);
+        if !self.liveness.lost().is_empty() {
+            return self.awake.iter().copied().collect();
         }
+        let restless = self.awake.difference(&self.leisurely);
+        let their_turn = self.leisurely.iter().filter(|range| turns.is_turn(**range));
+        let mut due: Vec<RangeId> = restless.chain(their_turn).copied().collect();
+        due.sort_unstable();
+        due
     }
 }
 
@@ -67,13 +65,24 @@ impl Store {
         let Some(replica) = self.replicas.get_mut(&range) else { return };
         let awake = !replica.is_quiet() && replica.stopped.is_none();
         let (log_bytes, bytes) = (replica.group.log_bytes(), replica.applied.bytes);
-        let new = Listing { awake, busy: awake && replica.is_busy(), log_bytes, bytes };
+        let new = Listing {
+            awake,
+            busy: awake && replica.is_busy(),
+            leisurely: awake && replica.listing.leisurely && replica.follows_on(),
+            changed: true,
+            log_bytes,
+            bytes,
+        };
         let old = std::mem::replace(&mut replica.listing, new);
         let listed = &mut self.listed;
         listed.log_bytes = listed.log_bytes + new.log_bytes - old.log_bytes;
         listed.bytes = (listed.bytes + new.bytes).saturating_sub(old.bytes);
-        self.reporting.changed.insert(range);
-        listed.leisurely.remove(&range);
+        if !old.changed {
+            self.reporting.changed.insert(range);
+        }
+        if old.leisurely && !new.leisurely {
+            listed.leisurely.remove(&range);
+        }
         if new.busy != old.busy {
             if new.busy {
                 listed.busy.insert(range)
@@ -103,6 +112,14 @@ impl Store {
         listed.log_bytes -= listing.log_bytes;
         listed.bytes = listed.bytes.saturating_sub(listing.bytes);
         self.reporting.changed.insert(range);
+    }
+
+    /// A replica that was just visited is at leisure.
+    pub(super) fn rest(&mut self, range: RangeId) {
+        if let Some(replica) = self.replicas.get_mut(&range).filter(|replica| replica.listing.awake) {
+            replica.listing.leisurely = true;
+            self.listed.leisurely.insert(range);
+        }
     }
 
     /// Wakes a replica, if it is quiet.

@@ -72,7 +72,11 @@ impl Store {
             lost.extend(known.keys().filter(|id| !self.replicas.contains_key(id)));
         }
         for id in looked_at {
-            let Some(replica) = self.replicas.get(&id).filter(|replica| replica.is_serving()) else {
+            let mut replica = self.replicas.get_mut(&id);
+            if let Some(replica) = &mut replica {
+                replica.listing.changed = false;
+            }
+            let Some(replica) = replica.filter(|replica| replica.is_serving()) else {
                 lost.extend(known.remove(&id).map(|_| id));
                 continue;
             };
