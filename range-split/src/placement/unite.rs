@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use proto::{Key, RangeId, Span};
 
-use super::ledger::{Place, RangeEntry};
+use super::ledger::{Ledger, Place, RangeEntry};
 use super::memory::{Cold, Joining};
 use super::operation::{Change, Reason};
 use super::plan::Writer;
@@ -131,6 +131,18 @@ fn is_same(mut a: Vec<Place>, mut b: Vec<Place>) -> bool {
     a == b
 }
 
+/// Whether all replicas of `mover` could be where those of `anchor` are: to go half the way is of no use, and would be taken back for the sake of
+/// bytes.
+fn can_join(ledger: &Ledger<'_>, mover: &RangeEntry<'_>, anchor: &RangeEntry<'_>) -> bool {
+    let (now, then) = (ledger.score(mover.rule, &mover.voters), ledger.score(mover.rule, &anchor.voters));
+    let allowed = &ledger.rulebook[mover.rule].allowed;
+    let takes = |place: &Place| mover.holds(ledger.nodes[*place].id) || ledger.nodes[*place].may_receive;
+    then.violations <= now.violations
+        && then.penalty <= now.penalty
+        && anchor.voters.iter().all(|place| takes(place) && (allowed[*place] || mover.voters.contains(place)))
+        && anchor.non_voters(ledger).iter().all(takes)
+}
+
 impl<'a> Pair<'_, 'a> {
     fn reason(&self, neighbour: RangeId) -> Reason {
         Reason::Joins { neighbour, bytes: self.bytes, rate: self.rate }
@@ -156,6 +168,9 @@ impl<'a> Pair<'_, 'a> {
         };
         let ways = if first { [(left, right), (right, left)] } else { [(right, left), (left, right)] };
         for (mover, anchor) in ways {
+            if !can_join(writer.ledger, mover, anchor) {
+                continue;
+            }
             let moved =
                 if voters { self.bring_non_voter(writer, mover, anchor) } else { self.bring(writer, mover, anchor) };
             if moved {
