@@ -1,4 +1,4 @@
-//! Balance: bytes by moving replicas, then load and the number of leaders by moving leadership.
+//! Balance: bytes by moving replicas, then load and the number of leaders by moving leadership; what load is left then is for [`super::relief`].
 //!
 //! Each of the three measures is looked at in pairs of nodes, the fullest and the emptiest first. Something moves from one to the
 //! other only if
@@ -18,11 +18,12 @@
 //! Comparing pairs and not each with the mean makes the rule right for uneven clusters too: where one zone has fewer nodes than the
 //! others, its nodes are the fullest for good, and no pair of nodes that could exchange anything differs.
 
-use super::ledger::{Place, RangeEntry, scaled};
+use super::ledger::{Ledger, Place, RangeEntry, scaled};
 use super::memory::{Measure, Memory};
 use super::operation::Reason;
 use super::picture::Progress;
 use super::plan::Writer;
+use super::relief::relieve;
 use crate::show::permille;
 
 /// Balances, as far as limits allow.
@@ -31,7 +32,7 @@ pub fn balance(writer: &mut Writer<'_, '_>, ranges: &[RangeEntry<'_>], calm: &[u
     if !repairing {
         let moved = &writer.ledger.memory.moved;
         let rested: Vec<usize> = calm.iter().copied().filter(|n| !moved.contains_key(&ranges[*n].id)).collect();
-        Bytes::new(writer, ranges, &rested).balance(writer);
+        Bytes::new(writer.ledger, ranges, &rested).balance(writer);
     }
     let Memory { moves, led, .. } = &writer.ledger.memory;
     calm.retain(|n| !moves.contains_key(&ranges[*n].id) && !led.contains_key(&ranges[*n].id));
@@ -39,20 +40,29 @@ pub fn balance(writer: &mut Writer<'_, '_>, ranges: &[RangeEntry<'_>], calm: &[u
     let led = &writer.ledger.memory.led;
     calm.retain(|n| !led.contains_key(&ranges[*n].id));
     Leaders::new(Measure::Leaders, writer, ranges, &calm).balance(writer);
+    if !repairing {
+        let Memory { led, moved, .. } = &writer.ledger.memory;
+        calm.retain(|n| !led.contains_key(&ranges[*n].id) && !moved.contains_key(&ranges[*n].id));
+        relieve(writer, ranges, &calm);
+    }
 }
 
-/// What two nodes may differ by: a part of the mean, and no less than the floor.
-fn band(writer: &Writer<'_, '_>, measure: Measure, mean: u64) -> u64 {
-    let settings = &writer.ledger.picture.settings;
+/// What two nodes may differ by while a measure is at rest: a part of the mean, and no less than the floor.
+pub fn at_rest(ledger: &Ledger<'_>, measure: Measure, mean: u64) -> u64 {
+    let settings = &ledger.picture.settings;
     let (margin, floor) = match measure {
         Measure::Bytes => (settings.bytes_margin, settings.bytes_floor),
         Measure::Load => (settings.load_margin, settings.load_floor),
         Measure::Leaders => (settings.leaders_margin, 2),
     };
-    let active = writer.ledger.memory.balancing.contains(&measure);
     let part = u128::from(mean) * u128::from(margin) / 1000;
-    let part = u64::try_from(part).unwrap_or(u64::MAX).max(floor);
-    if active { (part / 2).max(1) } else { part }
+    u64::try_from(part).unwrap_or(u64::MAX).max(floor)
+}
+
+/// What two nodes may differ by.
+fn band(writer: &Writer<'_, '_>, measure: Measure, mean: u64) -> u64 {
+    let part = at_rest(writer.ledger, measure, mean);
+    if writer.ledger.memory.balancing.contains(&measure) { (part / 2).max(1) } else { part }
 }
 
 /// Remembers whether a measure is being balanced.
@@ -62,13 +72,13 @@ fn remember(writer: &mut Writer<'_, '_>, measure: Measure, active: bool) {
 }
 
 /// The least and the greatest of some amounts.
-fn extremes(amounts: impl Iterator<Item = u64>) -> (u64, u64) {
+pub fn extremes(amounts: impl Iterator<Item = u64>) -> (u64, u64) {
     let span = amounts.fold((u64::MAX, 0), |(least, most): (u64, u64), n| (least.min(n), most.max(n)));
     (span.0.min(span.1), span.1)
 }
 
 /// How far two nodes are from the mean, in thousandths of it.
-fn distances(from: u64, to: u64, mean: u64) -> (u64, u64) {
+pub fn distances(from: u64, to: u64, mean: u64) -> (u64, u64) {
     (permille(from.saturating_sub(mean), mean), permille(mean.saturating_sub(to), mean))
 }
 
@@ -83,8 +93,7 @@ struct Bytes<'r, 'a> {
 }
 
 impl<'r, 'a> Bytes<'r, 'a> {
-    fn new(writer: &Writer<'_, '_>, ranges: &'r [RangeEntry<'a>], calm: &[usize]) -> Bytes<'r, 'a> {
-        let ledger = &writer.ledger;
+    fn new(ledger: &Ledger<'_>, ranges: &'r [RangeEntry<'a>], calm: &[usize]) -> Bytes<'r, 'a> {
         let mut by_size = calm.to_vec();
         by_size.sort_by_key(|n| (u64::MAX - ranges[*n].range.bytes, *n));
         let mut holdings = vec![Vec::new(); ledger.nodes.len()];
@@ -155,7 +164,7 @@ impl<'r, 'a> Bytes<'r, 'a> {
                     waits = true;
                     continue;
                 }
-                if let Some(n) = self.movable(writer, from, to, full - empty) {
+                if let Some(n) = self.movable(writer.ledger, from, to, full - empty, true) {
                     return (Some((from, to, n)), waits);
                 }
             }
@@ -163,16 +172,29 @@ impl<'r, 'a> Bytes<'r, 'a> {
         (None, waits)
     }
 
-    /// The largest replica that may move between two nodes; a follower, if there is one.
-    fn movable(&self, writer: &Writer<'_, '_>, from: Place, to: Place, difference: u64) -> Option<usize> {
-        let nodes = &writer.ledger.nodes;
+    /// Whether no pair of nodes would exchange anything as soon as nothing rests, or is on its way.
+    fn is_even(&self, ledger: &Ledger<'_>, band: u64) -> bool {
+        let mut order: Vec<(u64, Place)> =
+            ledger.nodes.iter().enumerate().filter(|(_, n)| n.may_lead).map(|(place, n)| (n.fill(), place)).collect();
+        order.sort_unstable();
+        order.iter().rev().all(|(full, from)| {
+            let mut emptier = order.iter().take_while(|(empty, _)| full - empty.min(full) > band);
+            emptier.all(|(empty, to)| {
+                !ledger.nodes[*to].may_receive || self.movable(ledger, *from, *to, full - empty, false).is_none()
+            })
+        })
+    }
+
+    /// The largest replica that may move between two nodes, now or at some time; a follower, if there is one.
+    fn movable(&self, ledger: &Ledger<'_>, from: Place, to: Place, difference: u64, now: bool) -> Option<usize> {
+        let nodes = &ledger.nodes;
         let fits = |n: &usize| {
             let range = &self.ranges[*n];
             let moved = scaled(range.range.bytes, nodes[from].weight) + scaled(range.range.bytes, nodes[to].weight);
             moved > 0
                 && moved <= difference
-                && writer.ledger.may_send(range.leader)
-                && is_as_good(writer, range, from, to)
+                && (!now || ledger.may_send(range.leader))
+                && is_as_good(ledger, range, from, to)
         };
         let mut fallback = None;
         for n in self.holdings[from].iter().copied().filter(fits) {
@@ -185,11 +207,28 @@ impl<'r, 'a> Bytes<'r, 'a> {
     }
 }
 
+/// Whether bytes would be at rest if a voter moved: whatever is balanced next, no replica moves for their sake.
+pub fn stays_even(ledger: &mut Ledger<'_>, ranges: &[RangeEntry<'_>], n: usize, from: Place, to: Place) -> bool {
+    let moved = ranges[n].range.bytes;
+    let before = (ledger.nodes[from].bytes, ledger.nodes[to].bytes);
+    ledger.nodes[from].bytes -= moved.min(before.0);
+    ledger.nodes[to].bytes += moved;
+    // The one that moves could only go on from where it is then, and not back: the two nodes do not differ by enough.
+    let others: Vec<usize> = (0..ranges.len()).filter(|other| *other != n).collect();
+    let bytes = Bytes::new(ledger, ranges, &others);
+    let even = bytes.is_even(ledger, at_rest(ledger, Measure::Bytes, bytes.mean) / 2);
+    (ledger.nodes[from].bytes, ledger.nodes[to].bytes) = before;
+    even
+}
+
 /// Whether a voter may move as far as rules and failure domains are concerned.
-fn is_as_good(writer: &Writer<'_, '_>, range: &RangeEntry<'_>, from: Place, to: Place) -> bool {
-    let ledger = &writer.ledger;
-    let allowed = ledger.rulebook[range.rule].allowed[to] && !range.holds(ledger.nodes[to].id);
-    allowed && {
+fn is_as_good(ledger: &Ledger<'_>, range: &RangeEntry<'_>, from: Place, to: Place) -> bool {
+    !range.holds(ledger.nodes[to].id) && keeps_score(ledger, range, from, to)
+}
+
+/// The same, wherever replicas that do not vote stand.
+pub fn keeps_score(ledger: &Ledger<'_>, range: &RangeEntry<'_>, from: Place, to: Place) -> bool {
+    ledger.rulebook[range.rule].allowed[to] && {
         let (now, after) = (ledger.score(range.rule, &range.voters), range.voters_with(Some(from), to));
         let after = ledger.score(range.rule, &after);
         after.violations <= now.violations && after.penalty <= now.penalty

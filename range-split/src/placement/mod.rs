@@ -21,7 +21,7 @@
 //!    nodes that are being decommissioned; and voters too many are removed;
 //! 4. constraints, non-voters, failure domains (`spread`), leader preferences;
 //! 5. neighbours that have been small and cold for long are brought together and merged (`unite`);
-//! 6. balance of bytes, then of load, then of the number of leaders (`balance`).
+//! 6. balance of bytes, then of load, then of the number of leaders (`balance`); and of what load no leader's move evens out (`relief`).
 //!
 //! Invariants:
 //!
@@ -35,8 +35,7 @@
 //!   so balancing ends; towards a neighbour it ends in one range less, and what is being brought together is not balanced meanwhile.
 //! * **P6** Everything is ordered and in whole numbers: the same picture and memory give the same plan.
 //!
-//! What is left out: replicas move for bytes alone and load moves with leadership only, so a load that no voter's node can take stays
-//! where it is. Non-voters are placed well but not balanced later, and none is removed to make room for a voter. Exchanging two
+//! What is left out: what followers do for a range's load is not counted, only its leader bears it. Non-voters are placed well but not balanced later, and none is removed to make room for a voter. Exchanging two
 //! replicas between two full nodes is not thought of. A cluster that could hold only an even number of voters, fewer than are wanted,
 //! holds one less, as the even one tolerates no more.
 
@@ -52,6 +51,7 @@ mod steps;
 mod spread;
 mod unite;
 mod balance;
+mod relief;
 
 pub use decommission::{Remaining, decommission_check, progress};
 pub use memory::{Cold, Joining, Measure, Memory, Move};

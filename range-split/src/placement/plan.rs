@@ -94,7 +94,9 @@ impl Writer<'_, '_> {
 
     /// Whether replicas are on their way for another reason than balance or a merge.
     fn repairs_under_way(&self) -> bool {
-        let optional = |reason: &Option<Reason>| matches!(reason, Some(Reason::Bytes { .. } | Reason::Joins { .. }));
+        let optional = |reason: &Option<Reason>| {
+            matches!(reason, Some(Reason::Bytes { .. } | Reason::Load { .. } | Reason::Joins { .. }))
+        };
         self.ledger.memory.moves.values().any(|going| !optional(&going.reason))
     }
 

@@ -19,6 +19,7 @@ use super::memory::Move;
 use super::operation::{Change, Reason, RefusalReason};
 use super::picture::NodeIntent;
 use super::plan::Refusals;
+use super::relief;
 use super::spread::Spread;
 
 /// How urgent a step is; the first is done first.
@@ -172,17 +173,23 @@ impl Diagnosis<'_, '_> {
     fn replace(&self, range: &RangeEntry<'_>, add: Place, going: &Move) -> Wish {
         let node = self.id(add);
         let drop = Wish::Now(Change::RemoveReplica { node }, Reason::LearnerUnneeded { node });
+        let now = self.ledger.score(range.rule, &range.voters);
         let urgent = |v: &Place| self.ledger.nodes[*v].is_gone || self.ledger.nodes[*v].is_leaving;
         let intended = self.ledger.intended(range, going).filter(|_| !range.voters.iter().any(urgent));
-        let Some(victim) = intended.or_else(|| self.ledger.worst_voter(range, Some(add))) else { return drop };
-        let after = range.voters_with(Some(victim), add);
-        let (score, now) = (self.ledger.score(range.rule, &after), self.ledger.score(range.rule, &range.voters));
-        let fuller = self.ledger.nodes[victim].fill() > self.ledger.nodes[add].fill();
+        let worst = self.ledger.worst_voter(range, Some(add));
+        let score = |v: Place| self.ledger.score(range.rule, &range.voters_with(Some(v), add));
+        let fuller = |v: Place| self.ledger.nodes[v].fill() > self.ledger.nodes[add].fill();
         let surplus = range.voters.len() > range.wanted(self.ledger.picture);
-        let fair = score == now && !surplus && (intended.is_some() || fuller);
-        if !(urgent(&victim) || score < now || fair) {
+        let gains = |v: &Place| urgent(v) || score(*v) < now || (score(*v) == now && !surplus && fuller(*v));
+        // Nobody knows any more what it was added for. If it is of no other use, it may have been for relief.
+        let forgotten = going.reason.is_none() && !worst.iter().any(gains);
+        let intended = intended.or_else(|| relief::intended(self.ledger, range, add).filter(|_| forgotten));
+        let Some(victim) = intended.or(worst) else { return drop };
+        let as_good = intended.is_some() && score(victim) == now && !surplus;
+        if !(gains(&victim) || as_good) {
             return drop;
         }
+        let after = range.voters_with(Some(victim), add);
         let remove = self.id(victim);
         if range.leader == Some(victim) {
             return match self.ledger.best_leader(range, Some(victim)) {
