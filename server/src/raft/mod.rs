@@ -13,10 +13,12 @@ pub mod frame;
 pub mod storage;
 pub mod members;
 pub mod group;
+mod standing;
 
-pub use group::{Group, GroupConfig, Output, Progress, Round};
+pub use group::{Group, GroupConfig, Output, Round};
 pub use members::{MemberChange, Members};
 pub use record::{GroupRecord, LogFrame, RecoveredGroup, RecoveredLog};
+pub use standing::Progress;
 
 /// A logger for the Raft library that drops what it says: its state is visible in metrics and traces.
 pub fn logger() -> slog::Logger {
