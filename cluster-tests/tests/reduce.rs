@@ -17,14 +17,14 @@ fn run(script: &Script) -> Run {
 #[test]
 fn a_planted_mistake_is_reduced_to_the_faults_that_show_it() {
     const SECOND: u64 = 1_000_000_000;
-    let torn = |time: u64| (time * SECOND / 2, Fault::Tear { node: 1, down_ns: SECOND / 5 });
+    let torn = |time: u64| (time * SECOND / 4, Fault::Tear { node: 1, down_ns: SECOND / 10 });
     let options = |seed| {
         let mut options = draw(seed, 3);
-        options.faults.0.extend((1..10).map(torn));
+        options.faults.0.extend((1..20).map(torn));
         options.faults.0.sort_by_key(|(at, _)| *at);
         options
     };
-    let mut scripts = (0..6).map(|seed| Script::of(Work::Bank, &options(seed)));
+    let mut scripts = (0..12).map(|seed| Script::of(Work::Bank, &options(seed)));
     let (script, failure) = scripts
         .find_map(|script| run(&script).verdict.failure.map(|failure| (script, failure)))
         .expect("some seed finds it");
