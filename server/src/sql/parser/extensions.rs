@@ -105,7 +105,10 @@ fn show(parser: &mut Parser<'_>) -> Result<Option<Extension>, ParserError> {
     Ok(Some(if words(parser, &["SHOW", "RANGES"]) {
         let table = if words(parser, &["FROM", "TABLE"]) { Some(parser.parse_object_name(false)?) } else { None };
         Extension::ShowRanges { table }
-    } else if words(parser, &["SHOW", "RANGE", "FROM", "TABLE"]) {
+    } else if words(parser, &["SHOW", "RANGE"]) {
+        if !words(parser, &["FROM", "TABLE"]) {
+            return parser.expected("FROM TABLE, with the table's name, and then FOR ROW", parser.peek_token());
+        }
         let table = parser.parse_object_name(false)?;
         if !words(parser, &["FOR", "ROW"]) {
             return parser.expected("FOR ROW", parser.peek_token());
