@@ -274,7 +274,10 @@ impl World {
                 Effect::SettleMerge(stuck) => {
                     self.out.push(format!("{id} ⇨ asks what became of the merge of {}", stuck.right.id));
                 }
-                Effect::Split(_) | Effect::AskFor(_) | Effect::Report(_) => {}
+                Effect::AskFor(stray) => {
+                    self.out.push(format!("{id} ⇨ asks who holds {} now", stray.descriptor.id));
+                }
+                Effect::Split(_) | Effect::Report(_) => {}
                 Effect::Publish(descriptor) => {
                     self.out.push(format!("{id} ⇨ publishes {}", show::descriptor(&descriptor)));
                 }
