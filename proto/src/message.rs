@@ -82,9 +82,9 @@ pub enum Body {
     /// The next report is to tell of everything, and to come to where the meta range is: the sender has missed something.
     #[n(11)]
     ReportWanted(#[n(0)] RangeDescriptor),
-    /// The sender leads a range no longer, and knows of no other leader.
+    /// The sender leads these ranges no longer, and knows of no other leader.
     #[n(12)]
-    Unled(#[n(0)] Unled),
+    Unled(#[n(0)] Vec<LedRange>),
 }
 
 /// A store lives.
@@ -99,21 +99,12 @@ pub struct Beat {
     /// Some of the ranges that the sender holds for quietly led by the receiver, others each time. Whichever is not is answered with a
     /// [`Body::Wake`], or if it leads that one no longer with [`Body::Unled`].
     #[n(2)]
-    pub roll: Vec<QuietRange>,
+    pub roll: Vec<LedRange>,
 }
 
-/// A range, quiet in a term.
+/// A range as somebody leads it, or led it, in a term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct QuietRange {
-    #[n(0)]
-    pub range: RangeId,
-    #[n(1)]
-    pub term: u64,
-}
-
-/// A range, and a term in which the sender led it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Unled {
+pub struct LedRange {
     #[n(0)]
     pub range: RangeId,
     #[n(1)]

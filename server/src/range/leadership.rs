@@ -115,7 +115,6 @@ impl Replica {
         }
         leading.active = false;
         leading.fence = leading.fence.max(reading.plus(cx.knobs.read_window));
-        self.wake(cx, Wake::Fence);
     }
 
     /// Keeps the fence ahead of a leader that is asked things; an idle one lets it lapse.

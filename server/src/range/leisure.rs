@@ -16,7 +16,7 @@
 //! 2. A leader that steps down, and knows no other, says so to its followers, which do the same.
 //! 3. If that word is lost, an election timeout of slow ticks passes, and then one of ticks that count.
 
-use proto::message::{Body, Unled};
+use proto::message::{Body, LedRange};
 
 use super::replica::{Replica, Surroundings};
 use crate::probe::{Path, Point};
@@ -123,14 +123,14 @@ impl Replica {
         if self.leader_node().is_some_and(|leader| leader != self.me.node) || cx.knobs.probe.fires(Point::UnledLost) {
             return;
         }
-        let unled = Unled { range: self.state.descriptor.id, term };
+        let unled = LedRange { range: self.state.descriptor.id, term };
         let others = self.state.descriptor.replicas.iter().filter(|replica| replica.id != self.me.id);
-        cx.effects.messages.extend(others.map(|replica| (replica.node, Body::Unled(unled))));
+        cx.effects.messages.extend(others.map(|replica| (replica.node, Body::Unled(vec![unled]))));
     }
 
     /// A node says that it leads the range no longer.
-    pub fn hear_unled(&mut self, cx: &Surroundings<'_>, from: proto::NodeId, unled: Unled) {
-        if self.group.term() == unled.term && self.leader_node() == Some(from) {
+    pub fn hear_unled(&mut self, cx: &Surroundings<'_>, from: proto::NodeId, led: LedRange) {
+        if self.group.term() == led.term && self.leader_node() == Some(from) {
             cx.knobs.probe.took(Path::LeaderResigned);
             self.rouse(cx);
             self.group.miss_leader();

@@ -22,7 +22,7 @@ use crate::raft::MemberChange;
 /// Why waiting requests are looked at again.
 #[derive(Clone, Copy, Debug)]
 pub enum Wake<'a> {
-    /// A command that wrote these spans has been applied.
+    /// A command that wrote these spans has been applied, and has moved the fence.
     Applied(&'a [Span]),
     /// Locks may have changed hands.
     Locks,
@@ -358,7 +358,9 @@ impl Replica {
             .waiting
             .iter()
             .filter(|(_, waiting)| match (&waiting.why, wake) {
-                (Why::Latches, Wake::Applied(_)) | (Why::Locks, Wake::Locks) | (Why::Fence, Wake::Fence) => true,
+                (Why::Latches | Why::Fence, Wake::Applied(_))
+                | (Why::Locks, Wake::Locks)
+                | (Why::Fence, Wake::Fence) => true,
                 (Why::Intents(intents), Wake::Applied(spans)) => {
                     intents.iter().any(|intent| spans.iter().any(|span| span.contains(&intent.key)))
                 }

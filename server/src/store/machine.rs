@@ -183,7 +183,9 @@ impl Store {
             Body::Beat(beat) => self.hear_beat(now, from, &beat, out),
             Body::Quiet(words) => self.hear_quiet(now, from, &words, out),
             Body::Unled(unled) => {
-                self.with_replica(now, unled.range, out, |replica, cx| replica.hear_unled(cx, from, unled));
+                for led in unled {
+                    self.with_replica(now, led.range, out, |replica, cx| replica.hear_unled(cx, from, led));
+                }
             }
             Body::Wake(ranges) => ranges.into_iter().for_each(|range| self.rouse(now, range, out)),
             Body::ReportWanted(_) => self.reporting.everything_is_wanted(),

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use proto::message::{Beat, Body, QuietRange, QuietWord, Unled};
+use proto::message::{Beat, Body, LedRange, QuietWord};
 use proto::{NodeId, RangeId};
 
 use super::event::Effect;
@@ -159,29 +159,29 @@ impl Store {
     }
 
     /// A quiet range of which this store believes that a node leads it.
-    fn believed_quiet(&self, range: RangeId, leader: NodeId) -> Option<QuietRange> {
+    fn believed_quiet(&self, range: RangeId, leader: NodeId) -> Option<LedRange> {
         let replica = self.replicas.get(&range)?;
         let follows = !replica.group.is_leader() && replica.leader == Some(leader);
-        follows.then(|| QuietRange { range, term: replica.group.term() })
+        follows.then(|| LedRange { range, term: replica.group.term() })
     }
 
     pub(super) fn hear_beat(&mut self, now: Duration, from: NodeId, beat: &Beat, out: &mut Vec<Effect>) {
         self.listed.liveness.hear_run(from, beat.run);
-        let quiet = |called: &&QuietRange| {
+        let quiet = |called: &&LedRange| {
             self.replicas.get(&called.range).is_some_and(|replica| replica.leads_quietly(called.term))
         };
-        let led = |called: &&QuietRange| {
-            self.replicas.get(&called.range).is_some_and(|replica| replica.leads_in(called.term))
-        };
-        let (awake, unled): (Vec<&QuietRange>, _) = beat.roll.iter().filter(|called| !quiet(called)).partition(led);
+        let led =
+            |called: &LedRange| self.replicas.get(&called.range).is_some_and(|replica| replica.leads_in(called.term));
+        let awake_or_unled = beat.roll.iter().filter(|called| !quiet(called)).copied();
+        let (awake, unled): (Vec<LedRange>, Vec<_>) = awake_or_unled.partition(led);
         if !awake.is_empty() {
             self.config.knobs.probe.took(Path::WokenByRoll);
             let awake = awake.into_iter().map(|called| called.range).collect();
             out.push(Effect::Send { to: from, body: Body::Wake(awake) });
         }
-        for QuietRange { range, term } in unled.into_iter().copied() {
+        if !unled.is_empty() {
             self.config.knobs.probe.took(Path::UnledByRoll);
-            out.push(Effect::Send { to: from, body: Body::Unled(Unled { range, term }) });
+            out.push(Effect::Send { to: from, body: Body::Unled(unled) });
         }
         if beat.asks && !self.listed.liveness.is_beaten_to(now, from) {
             let answer = Beat { run: self.config.run, asks: false, roll: Vec::new() };
