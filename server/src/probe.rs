@@ -187,6 +187,8 @@ pub enum Path {
     LeaderResigned,
     /// A leader at leisure leaves its turn out, for its range was written to.
     EntriesForHeartbeats,
+    /// What a range logged after its birth had waited for the engine.
+    NewbornReleased,
     /// A leader handed over with a summary of what was read; another one began with it.
     HandedOver,
     HandedLeader,
@@ -212,7 +214,7 @@ pub enum Path {
 }
 
 impl Path {
-    pub const ALL: [Path; 74] = [
+    pub const ALL: [Path; 75] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -272,6 +274,7 @@ impl Path {
         Path::TickedAtLeisure,
         Path::LeaderResigned,
         Path::EntriesForHeartbeats,
+        Path::NewbornReleased,
         Path::HandedOver,
         Path::HandedLeader,
         Path::Frozen,

@@ -14,6 +14,7 @@ use raft::eraftpb::MessageType;
 use txn::engine::Engine;
 
 use super::event::{Effect, Event};
+use super::newborn::Newborn;
 use super::quiet::{Listed, Turns};
 use super::report::Reporting;
 use super::transfer::Haste;
@@ -70,8 +71,9 @@ pub struct Store {
     /// Frames being synced: which groups' outputs they hold, and the clock's ceiling.
     pub(super) frames: BTreeMap<u64, FrameInFlight>,
     pub(super) ceiling_asked: Timestamp,
-    /// A split was applied: its right-hand side's log must not be on disk before the engine knows of the range.
+    /// What was done to the engine must be durable before the next frame is.
     pub(super) flush_first: bool,
+    pub(super) newborn: Newborn,
     /// Ranges whose replicas here were deleted since the last frame: the log is to forget them.
     pub(super) forgotten: Vec<RangeId>,
     /// Those of them that were merged away: whatever was on its way to the log for them is of no use.
@@ -116,6 +118,7 @@ impl Store {
             frames: BTreeMap::new(),
             ceiling_asked,
             flush_first: false,
+            newborn: Newborn::default(),
             forgotten: Vec::new(),
             merged_away: Vec::new(),
             receiving: Duration::ZERO,
@@ -141,7 +144,7 @@ impl Store {
             Event::Message(envelope) => self.receive(now, envelope, out),
             Event::Tick => self.tick(now, out),
             Event::Synced(number) => self.synced(now, number, out),
-            Event::Flushed(number) => self.flushed(now, number),
+            Event::Flushed(number) => self.flushed(now, number, out),
             Event::Drain => self.drain(now, Haste::Planned, out),
             Event::Members(members) => self.set_members(&members),
         }
@@ -382,7 +385,7 @@ impl Store {
         out.extend(stuck.map(Effect::SettleMerge));
         out.extend(wishes.into_iter().map(Effect::Split));
         for (state, bytes, leads) in splits {
-            self.born_of_split(state, bytes, leads);
+            self.born_of_split(state, bytes, leads, out);
         }
         for subsume in subsumes {
             self.subsume(now, range, subsume, out);
@@ -390,14 +393,14 @@ impl Store {
     }
 
     /// The right-hand replica of a split that was just applied.
-    fn born_of_split(&mut self, state: RangeState, bytes: u64, leads: bool) {
+    fn born_of_split(&mut self, state: RangeState, bytes: u64, leads: bool, out: &mut Vec<Effect>) {
         /// For so many Raft ticks the replica on the left-hand leader's store stands for election.
         const EAGER_TICKS: u32 = 40;
         let id = state.descriptor.id;
         if self.replicas.contains_key(&id) {
             return;
         }
-        self.flush_first = true;
+        self.hold_newborn(id, out);
         let mut log = fresh_log();
         let me = state.descriptor.replica_on(self.config.node).map_or(0, |me| me.id.0);
         if let Some(orphan) = self.orphans.remove(&id).filter(|orphan| orphan.replica == me || orphan.replica == 0) {

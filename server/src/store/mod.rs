@@ -15,6 +15,7 @@ pub mod event;
 pub mod machine;
 pub mod ready;
 pub mod quiet;
+mod newborn;
 pub(crate) mod liveness;
 pub mod removal;
 pub mod report;

@@ -9,6 +9,7 @@ use raft::eraftpb::Message;
 
 use super::event::Effect;
 use super::machine::{FrameInFlight, Store};
+use super::newborn::Logged;
 use crate::raft::{GroupRecord, LogFrame};
 
 impl Store {
@@ -17,7 +18,11 @@ impl Store {
         let mut frame = LogFrame { ceiling: self.ceiling_to_sync(), ..LogFrame::default() };
         let mut in_flight = FrameInFlight { outputs: Vec::new(), ceiling: frame.ceiling, since: now };
         let mut mail = Mail::default();
-        let mut flush_first = false;
+        let (released, mut flush_first) = self.newborn.take_released();
+        for Logged { record, output } in released {
+            in_flight.outputs.extend(output);
+            frame.groups.push(record);
+        }
         // Applying may touch further ranges (a split's right-hand side), and outputs may follow each other.
         while let Some(range) = self.touched.pop_first() {
             flush_first |= self.gather(now, range, &mut frame, &mut in_flight, &mut mail, out);
@@ -63,10 +68,12 @@ impl Store {
             mail.add(replica, &output.messages);
             self.stats.raft_messages += output.messages.len() as u64;
             if let Some(record) = output.record {
-                if output.number > 0 {
-                    in_flight.outputs.push((range, replica.me.id, output.number));
+                let output_of = (output.number > 0).then_some((range, replica.me.id, output.number));
+                let logged = Logged { record, output: output_of };
+                if let Some(Logged { record, output }) = self.newborn.hold(logged, output.snapshot.is_some()) {
+                    in_flight.outputs.extend(output);
+                    frame.groups.push(record);
                 }
-                frame.groups.push(record);
             }
             flush_first |= output.snapshot.is_some();
             self.with_replica(now, range, out, |replica, cx| {

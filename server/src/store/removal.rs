@@ -39,6 +39,7 @@ impl Store {
         self.unlist(range, replica.listing);
         self.touched.remove(&range);
         self.orphans.remove(&range);
+        self.newborn.forget(range);
         self.forgotten.push(range);
         // Else a crash might leave contents whose votes are forgotten.
         self.flush_first = true;

@@ -20,8 +20,8 @@ const KEPT_MAX: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Truncation {
     number: u64,
-    /// The flush being carried out: what each range had applied when it was asked for.
-    running: Option<(u64, BTreeMap<RangeId, u64>)>,
+    /// The flush being carried out; and what each range had applied when it was asked for, if logs are to be cut behind it.
+    running: Option<(u64, Option<BTreeMap<RangeId, u64>>)>,
     /// What the last one made durable.
     durable: BTreeMap<RangeId, u64>,
     ticks: u32,
@@ -46,20 +46,36 @@ impl Store {
         if self.truncation.running.is_some() {
             return;
         }
+        self.flush(true, out);
+    }
+
+    fn flush(&mut self, cuts_logs: bool, out: &mut Vec<Effect>) {
         let whole = self.replicas.iter().filter(|(_, replica)| !replica.hollow);
-        let applied = whole.map(|(id, replica)| (*id, replica.applied.index)).collect();
+        let applied = cuts_logs.then(|| whole.map(|(id, replica)| (*id, replica.applied.index)).collect());
         self.truncation.number += 1;
         let number = self.truncation.number;
         self.truncation.running = Some((number, applied));
         out.push(Effect::Flush { number });
     }
 
-    pub(super) fn flushed(&mut self, now: Duration, number: u64) {
-        let Some((running, applied)) = self.truncation.running.take() else { return };
-        if running != number {
-            self.truncation.running = Some((running, applied));
-            return;
+    /// Which flush will make durable what the engine holds now. It is begun, or will be by [`Store::release_newborn`] once the running one is done. Logs
+    /// are cut behind it only if they are long: to cut them often would spare nobody who lags.
+    pub(super) fn flush_from_now_on(&mut self, out: &mut Vec<Effect>) -> u64 {
+        if self.truncation.running.is_some() {
+            return self.truncation.number + 1;
         }
+        self.flush(self.listed.log_bytes >= self.config.knobs.log_bytes_max, out);
+        self.truncation.number
+    }
+
+    pub(super) fn flushed(&mut self, now: Duration, number: u64, out: &mut Vec<Effect>) {
+        if let Some((_, applied)) = self.truncation.running.take_if(|(running, _)| *running == number) {
+            applied.into_iter().for_each(|applied| self.cut_logs(now, applied));
+            self.release_newborn(number, out);
+        }
+    }
+
+    fn cut_logs(&mut self, now: Duration, applied: BTreeMap<RangeId, u64>) {
         let log_bytes_max = self.config.knobs.log_bytes_max;
         for (id, durable) in &applied {
             let Some(replica) = self.replicas.get_mut(id).filter(|replica| !replica.hollow) else { continue };

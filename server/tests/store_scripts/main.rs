@@ -20,6 +20,7 @@
 //! hlc=2000              with any request: what its sender's clock showed
 //! cut n1 / join n1      messages to and from n1 are lost / pass again
 //! hold n1 / release n1  nothing that n1 writes to its log is synced / everything is
+//! hold n1 flushes / release n1 flushes   n1's engine is not flushed when the store asks for it / is again
 //! crash n1 / start n1   n1 loses what was not synced or flushed / begins with what is left
 //! flush n1              n1's engine is made durable, and the log cut behind it
 //! nodes n1=draining     every store learns who the members are: the others are active

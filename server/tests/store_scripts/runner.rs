@@ -289,9 +289,16 @@ impl Runner for StoreRunner {
             | "advance" | "thaw" | "pin" => self.ask(&command.name, args)?,
             "add" => self.world.add(node(args.word()?)?),
             "cut" | "join" => self.world.cut(node(args.word()?)?, command.name == "cut"),
+            "hold" if args.flag("flushes") => self.world.hold_flushes(node(args.word()?)?, true),
             "hold" => self.world.hold(node(args.word()?)?, true),
             "release" => {
-                self.world.hold(node(args.word()?)?, false);
+                let flushes = args.flag("flushes");
+                let id = node(args.word()?)?;
+                if flushes {
+                    self.world.hold_flushes(id, false)
+                } else {
+                    self.world.hold(id, false)
+                }
                 self.world.settle();
             }
             "crash" => self.world.crash(node(args.word()?)?),

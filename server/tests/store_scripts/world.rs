@@ -32,6 +32,8 @@ struct Disk {
     writing: VecDeque<(u64, LogFrame, bool)>,
     flushing: Vec<u64>,
     held: bool,
+    /// Nor is the engine flushed when the store asks for it.
+    flushes_held: bool,
 }
 
 struct Node {
@@ -180,6 +182,7 @@ impl World {
         node.running = None;
         node.disk.writing.clear();
         node.disk.held = false;
+        node.disk.flushes_held = false;
         node.disk.flushing.clear();
         node.disk.engine.crash();
         self.told.retain(|(node, _), _| *node != id);
@@ -196,6 +199,10 @@ impl World {
 
     pub fn hold(&mut self, id: NodeId, held: bool) {
         self.node(id).disk.held = held;
+    }
+
+    pub fn hold_flushes(&mut self, id: NodeId, held: bool) {
+        self.node(id).disk.flushes_held = held;
     }
 
     /// Time passes, and these stores tick.
@@ -304,7 +311,7 @@ impl World {
     /// Syncs what a store has written to its log, or flushes its engine; says whether there was anything.
     fn make_durable(&mut self, id: NodeId) -> bool {
         let disk = &mut self.node(id).disk;
-        if let Some(number) = disk.flushing.pop() {
+        if let Some(number) = disk.flushing.pop_if(|_| !disk.flushes_held) {
             disk.engine.flush();
             self.out.push(format!("{id} ⇨ engine flushed"));
             self.step(id, Event::Flushed(number));
