@@ -7,10 +7,13 @@
 //! * leads, and all entries are committed, and every follower holds them or is on a silent node; and a quorum is on others; or
 //! * follows a leader, whose node is not silent.
 //!
-//! At leisure one Raft tick in [`Knobs::leisure`](crate::config::Knobs::leisure) counts, each replica's in its turn. And a leader's does not if its range was written
-//! to since the last: entries say all that a heartbeat says, but for the last one's being committed. That followers learn with the next entry, or
-//! once none has come for a while; of what changes the range itself they are told at once. Each side decides that by itself; no promise rests on it (fences need rounds or commands
-//! that a quorum has acknowledged). What must not happen is that nobody leads for long:
+//! At leisure one Raft tick in [`Knobs::leisure`](crate::config::Knobs::leisure) counts, each replica's in its turn. Entries say all that a heartbeat says, but for the last
+//! one's being committed. So a leader's turn does not count if its range was written to since the one before; nor does any tick while all that is
+//! under way is younger than the last. That the last entry is committed followers learn with the next one, or once none has come for a while; of what
+//! changes the range itself they are told at once.
+//!
+//! Each side decides that by itself; no promise rests on it (fences need rounds or commands that a quorum has acknowledged). What must not happen is
+//! that nobody leads for long:
 //!
 //! 1. When a node falls silent or has been started anew, followers of its leaders stand for election within one more election timeout, of ticks that count.
 //! 2. A leader that steps down, and knows no other, says so to its followers, which do the same.
