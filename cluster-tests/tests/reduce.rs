@@ -11,7 +11,7 @@ use cluster_tests::workload::Work;
 fn run(script: &Script) -> Run {
     let disk = PlantedInDisk { tail_kept: true, ..PlantedInDisk::default() };
     let planted = Planted { disk, ..Planted::default() };
-    attempt(script.work, Options { planted, sync_min: 5_000_000, sync_max: 20_000_000, ..script.options() })
+    attempt(script.work, Options { planted, sync_min: 20_000_000, sync_max: 60_000_000, ..script.options() })
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn a_planted_mistake_is_reduced_to_the_faults_that_show_it() {
         options.faults.0.sort_by_key(|(at, _)| *at);
         options
     };
-    let mut scripts = (0..12).map(|seed| Script::of(Work::Bank, &options(seed)));
+    let mut scripts = (0..60).map(|seed| Script::of(Work::Bank, &options(seed)));
     let (script, failure) = scripts
         .find_map(|script| run(&script).verdict.failure.map(|failure| (script, failure)))
         .expect("some seed finds it");
