@@ -150,10 +150,7 @@ impl<'r, 'a> Bytes<'r, 'a> {
 
     /// The next replica to move, with its source and target; and whether a pair that differs has to wait.
     fn find(&self, writer: &Writer<'_, '_>, band: u64) -> (Option<(Place, Place, usize)>, bool) {
-        let nodes = &writer.ledger.nodes;
-        let mut order: Vec<(u64, Place)> =
-            nodes.iter().enumerate().filter(|(_, n)| n.may_lead).map(|(place, n)| (n.fill(), place)).collect();
-        order.sort_unstable();
+        let (nodes, order) = (&writer.ledger.nodes, by_fill(writer.ledger));
         let mut waits = false;
         for (full, from) in order.iter().rev().copied() {
             for (empty, to) in order.iter().copied().take_while(|(empty, _)| full - empty.min(&full) > band) {
@@ -174,9 +171,7 @@ impl<'r, 'a> Bytes<'r, 'a> {
 
     /// Whether no pair of nodes would exchange anything as soon as nothing rests, or is on its way.
     fn is_even(&self, ledger: &Ledger<'_>, band: u64) -> bool {
-        let mut order: Vec<(u64, Place)> =
-            ledger.nodes.iter().enumerate().filter(|(_, n)| n.may_lead).map(|(place, n)| (n.fill(), place)).collect();
-        order.sort_unstable();
+        let order = by_fill(ledger);
         order.iter().rev().all(|(full, from)| {
             let mut emptier = order.iter().take_while(|(empty, _)| full - empty.min(full) > band);
             emptier.all(|(empty, to)| {
@@ -205,6 +200,14 @@ impl<'r, 'a> Bytes<'r, 'a> {
         }
         fallback
     }
+}
+
+/// The nodes that may hold voters, the emptiest first.
+fn by_fill(ledger: &Ledger<'_>) -> Vec<(u64, Place)> {
+    let able = ledger.nodes.iter().enumerate().filter(|(_, node)| node.may_lead);
+    let mut order: Vec<(u64, Place)> = able.map(|(place, node)| (node.fill(), place)).collect();
+    order.sort_unstable();
+    order
 }
 
 /// Whether bytes would be at rest if a voter moved: whatever is balanced next, no replica moves for their sake.
