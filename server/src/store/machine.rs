@@ -456,8 +456,8 @@ impl Store {
                     replica.tick_quiet(cx);
                 }
             });
-            if at_leisure {
-                self.rest(range);
+            if raft_tick {
+                self.rest(range, at_leisure);
             }
         }
         if raft_tick {

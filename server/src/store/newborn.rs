@@ -9,14 +9,24 @@ use std::collections::BTreeMap;
 use proto::{RangeId, ReplicaId};
 
 use super::event::Effect;
-use super::machine::Store;
+use super::machine::{FrameInFlight, Store};
 use crate::probe::Path;
-use crate::raft::GroupRecord;
+use crate::raft::{GroupRecord, LogFrame};
 
-/// What a group logs, and of which of whose outputs it is the record, if it is to be told.
+/// What a group logs, and the number of the output that it belongs to; 0 if nobody waits to be told.
 pub(super) struct Logged {
     pub record: GroupRecord,
-    pub output: Option<(RangeId, ReplicaId, u64)>,
+    pub output: u64,
+}
+
+impl Logged {
+    pub fn append_to(self, frame: &mut LogFrame, in_flight: &mut FrameInFlight) {
+        let Logged { record, output } = self;
+        if output > 0 {
+            in_flight.outputs.push((record.range, ReplicaId(record.replica), output));
+        }
+        frame.groups.push(record);
+    }
 }
 
 /// See the module.

@@ -114,12 +114,18 @@ impl Store {
         self.reporting.changed.insert(range);
     }
 
-    /// A replica that was just visited is at leisure.
-    pub(super) fn rest(&mut self, range: RangeId) {
-        if let Some(replica) = self.replicas.get_mut(&range).filter(|replica| replica.listing.awake) {
-            replica.listing.leisurely = true;
-            self.listed.leisurely.insert(range);
+    /// A replica was just visited by a Raft tick, and is at leisure or is not.
+    pub(super) fn rest(&mut self, range: RangeId, at_leisure: bool) {
+        let Some(replica) = self.replicas.get_mut(&range) else { return };
+        let leisurely = at_leisure && replica.listing.awake;
+        if std::mem::replace(&mut replica.listing.leisurely, leisurely) == leisurely {
+            return;
         }
+        if leisurely {
+            self.listed.leisurely.insert(range)
+        } else {
+            self.listed.leisurely.remove(&range)
+        };
     }
 
     /// Wakes a replica, if it is quiet.

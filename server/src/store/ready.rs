@@ -19,10 +19,7 @@ impl Store {
         let mut in_flight = FrameInFlight { outputs: Vec::new(), ceiling: frame.ceiling, since: now };
         let mut mail = Mail::default();
         let (released, mut flush_first) = self.newborn.take_released();
-        for Logged { record, output } in released {
-            in_flight.outputs.extend(output);
-            frame.groups.push(record);
-        }
+        released.into_iter().for_each(|logged| logged.append_to(&mut frame, &mut in_flight));
         // Applying may touch further ranges (a split's right-hand side), and outputs may follow each other.
         while let Some(range) = self.touched.pop_first() {
             flush_first |= self.gather(now, range, &mut frame, &mut in_flight, &mut mail, out);
@@ -68,11 +65,9 @@ impl Store {
             mail.add(replica, &output.messages);
             self.stats.raft_messages += output.messages.len() as u64;
             if let Some(record) = output.record {
-                let output_of = (output.number > 0).then_some((range, replica.me.id, output.number));
-                let logged = Logged { record, output: output_of };
-                if let Some(Logged { record, output }) = self.newborn.hold(logged, output.snapshot.is_some()) {
-                    in_flight.outputs.extend(output);
-                    frame.groups.push(record);
+                let logged = Logged { record, output: output.number };
+                if let Some(logged) = self.newborn.hold(logged, output.snapshot.is_some()) {
+                    logged.append_to(frame, in_flight);
                 }
             }
             flush_first |= output.snapshot.is_some();
