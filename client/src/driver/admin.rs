@@ -189,10 +189,7 @@ impl Admin {
     pub async fn split(&self, place: Place) -> Result<()> {
         let at = match place {
             Place::Key(key) => v1::split_request::At::Key(key),
-            Place::Row { table, values } => v1::split_request::At::Row(v1::TableRow {
-                table,
-                values: values.into_iter().map(Value::into_wire).collect(),
-            }),
+            Place::Row { table, values } => v1::split_request::At::Row(row(table, values)),
         };
         let request = v1::SplitRequest { at: Some(at) };
         let split = |channel| {
@@ -200,6 +197,23 @@ impl Admin {
             async move { AdminClient::new(channel).split(request).await }
         };
         self.pool.nodes.call("Split", split).await.map(|_| ())
+    }
+
+    /// Gives up a boundary that was asked for: the ranges beside it may be merged when they are small and cold.
+    ///
+    /// # Errors
+    /// When no range begins at this place.
+    pub async fn unsplit(&self, place: Place) -> Result<()> {
+        let at = match place {
+            Place::Key(key) => v1::unsplit_request::At::Key(key),
+            Place::Row { table, values } => v1::unsplit_request::At::Row(row(table, values)),
+        };
+        let request = v1::UnsplitRequest { at: Some(at) };
+        let unsplit = |channel| {
+            let request = request.clone();
+            async move { AdminClient::new(channel).unsplit(request).await }
+        };
+        self.pool.nodes.call("Unsplit", unsplit).await.map(|_| ())
     }
 
     /// Asks every known address, one after the other.
@@ -253,6 +267,10 @@ fn node_summary(wire: v1::Node) -> NodeSummary {
         state: state.to_string(),
         live: wire.live,
     }
+}
+
+fn row(table: String, values: Vec<Value>) -> v1::TableRow {
+    v1::TableRow { table, values: values.into_iter().map(Value::into_wire).collect() }
 }
 
 fn range_summary(wire: v1::Range) -> RangeSummary {

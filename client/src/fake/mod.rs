@@ -130,6 +130,10 @@ impl Admin for Service {
         Ok(Response::new(v1::SplitResponse {}))
     }
 
+    async fn unsplit(&self, _request: Request<v1::UnsplitRequest>) -> Result<Response<v1::UnsplitResponse>, Status> {
+        Ok(Response::new(v1::UnsplitResponse {}))
+    }
+
     async fn stats(&self, _request: Request<v1::StatsRequest>) -> Result<Response<v1::StatsResponse>, Status> {
         let commits = self.bank.commits();
         let counters = [("commits_total".to_string(), commits), ("log_syncs_total".to_string(), commits / 2)];

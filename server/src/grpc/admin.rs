@@ -178,6 +178,16 @@ impl Admin for AdminService {
         Ok(Response::new(v1::SplitResponse {}))
     }
 
+    async fn unsplit(&self, request: Request<v1::UnsplitRequest>) -> Result<Response<v1::UnsplitResponse>, Status> {
+        let key = match request.into_inner().at {
+            None => return Err(Status::invalid_argument("to give up a boundary needs a key or a row")),
+            Some(v1::unsplit_request::At::Key(key)) => Key(key),
+            Some(v1::unsplit_request::At::Row(row)) => self.row_prefix(row).await.map_err(|e| status(&e))?,
+        };
+        self.kv.unsplit(&key).await.map_err(kv_status)?;
+        Ok(Response::new(v1::UnsplitResponse {}))
+    }
+
     async fn check(&self, _request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
         let checkup = self.kv.check().await.map_err(kv_status)?;
         // What is wrong is worth telling without the names of tables.

@@ -209,6 +209,9 @@ async fn operators_see_nodes_and_ranges_and_can_split() {
     admin.split(Place::row("accounts", &[&2i64])).await.unwrap();
     assert_eq!(admin.ranges(RangeScope::Table("accounts".into())).await.unwrap().len(), 2);
     assert_eq!(admin.split(Place::row("nobody", &[&2i64])).await.unwrap_err().sqlstate(), "42P01");
+    admin.unsplit(Place::row("accounts", &[&2i64])).await.unwrap();
+    let nowhere = admin.unsplit(Place::row("accounts", &[&3i64])).await.unwrap_err();
+    assert_eq!(nowhere.sqlstate(), "22023", "{nowhere}");
     assert_eq!(admin.init().await.unwrap_err().sqlstate(), "42710");
     let (_, status) = admin.statuses().await.remove(0);
     assert_eq!(status.unwrap().node_id, 1);
