@@ -157,9 +157,11 @@ pub enum Path {
     MembersChanged,
     /// A leader on its way out of its range handed over.
     OutgoingLeader,
-    /// A replica that had contents gave them up for newer ones; one asked for contents; a piece was given; a transfer was given up.
+    /// A replica that had contents gave them up for newer ones; one asked for contents; one went on with them after a crash; a piece was
+    /// given; a transfer was given up.
     HollowedOut,
     ContentsAsked,
+    ContentsResumed,
     PieceGiven,
     TransferGivenUp,
     /// A removed replica was deleted; one that did not know was told.
@@ -214,7 +216,7 @@ pub enum Path {
 }
 
 impl Path {
-    pub const ALL: [Path; 75] = [
+    pub const ALL: [Path; 76] = [
         Path::OneRangeCommit,
         Path::SeveralRangesCommit,
         Path::StagedAgain,
@@ -256,6 +258,7 @@ impl Path {
         Path::OutgoingLeader,
         Path::HollowedOut,
         Path::ContentsAsked,
+        Path::ContentsResumed,
         Path::PieceGiven,
         Path::TransferGivenUp,
         Path::ReplicaDeleted,

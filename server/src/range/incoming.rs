@@ -12,6 +12,9 @@
 //! A *hollow* replica has no contents that mean anything: the engine holds no state of it. Its Raft log and its vote are as good as ever: it votes
 //! by its log, which may hold entries that others count on. It stands for no election, and entries that are committed are not applied: the
 //! contents that come are further.
+//!
+//! How far contents have come is written down with every piece ([`Progress`]), so that after a crash the transfer goes on where the engine has it; if the
+//! version can still be had, that is: whoever gives it keeps the log for it for a while only.
 
 use std::time::Duration;
 
@@ -22,9 +25,10 @@ use txn::WriteBatch;
 use txn::engine::EngineError;
 
 use super::replica::{Replica, Surroundings};
-use super::snapshot::{self, Manifest, Piece, Position, Version, Word};
-use super::state::{self, Applied};
+use super::snapshot::{self, Manifest, Piece, Version, Word};
+use super::state::{self, Applied, Position, Progress};
 use crate::probe::Path;
+use crate::raft::group::{decode_message, encode_message};
 
 /// Contents on their way in.
 #[derive(Clone, Debug)]
@@ -38,12 +42,38 @@ pub struct Incoming {
     next: Position,
     /// When a piece was last asked for, and when one last came.
     asked: Option<Duration>,
-    heard: Duration,
+    heard: Option<Duration>,
     /// The last entry that any piece shows.
     as_of: u64,
 }
 
 impl Incoming {
+    /// From the beginning.
+    fn new(from: (NodeId, ReplicaId), offer: &Message) -> Result<Incoming, EngineError> {
+        let manifest = manifest(offer)?;
+        let (space, start, _) = snapshot::bounds(&manifest.state.descriptor.span())[0].clone();
+        let next = Position { space, key: start.into() };
+        let snapshot = offer.get_snapshot().clone();
+        Ok(Incoming { manifest, snapshot, offer: offer.clone(), from, next, asked: None, heard: None, as_of: 0 })
+    }
+
+    /// From where a crash left it.
+    ///
+    /// # Errors
+    /// [`EngineError::Corrupt`] if what was written down makes no sense.
+    pub fn resumed(progress: &Progress) -> Result<Incoming, EngineError> {
+        let offer = decode_message(&progress.offer).map_err(EngineError::Corrupt)?;
+        let (next, as_of) = (progress.next.clone(), progress.as_of);
+        Ok(Incoming { next, as_of, ..Incoming::new(progress.from, &offer)? })
+    }
+
+    fn progress(&self, replica: ReplicaId) -> Progress {
+        let mut offer = self.offer.clone();
+        offer.snapshot = Some(self.snapshot.clone());
+        let (next, as_of) = (self.next.clone(), self.as_of);
+        Progress { replica, offer: encode_message(&offer).into(), from: self.from, next, as_of }
+    }
+
     /// What the contents lie in.
     pub fn span(&self) -> Span {
         self.manifest.state.descriptor.span()
@@ -72,10 +102,6 @@ impl Replica {
 
     /// Takes an offer. Others of this store hold nothing of its span.
     pub fn take_offer(&mut self, cx: &mut Surroundings<'_>, from: (NodeId, ReplicaId), offer: &Message) {
-        let manifest = match manifest(offer) {
-            Ok(manifest) => manifest,
-            Err(error) => return self.stop(cx, &error),
-        };
         if let Some(incoming) = &mut self.incoming {
             incoming.offer = offer.clone();
             // Whoever offers now may be asked for what is still missing.
@@ -85,29 +111,20 @@ impl Replica {
             }
             return;
         }
-        if let Err(error) = self.hollow_out(cx, &manifest) {
-            return self.stop(cx, &error);
+        match Incoming::new(from, offer).and_then(|incoming| self.hollow_out(cx, &incoming).map(|()| incoming)) {
+            Ok(incoming) => self.incoming = Some(incoming),
+            Err(error) => return self.stop(cx, &error),
         }
         cx.knobs.probe.took(Path::ContentsAsked);
-        let (first, start, _) = snapshot::bounds(&manifest.state.descriptor.span())[0].clone();
-        self.incoming = Some(Incoming {
-            manifest,
-            snapshot: offer.get_snapshot().clone(),
-            offer: offer.clone(),
-            from,
-            next: Position { space: first, key: start.into() },
-            asked: None,
-            heard: cx.now,
-            as_of: 0,
-        });
         self.tick_incoming(cx);
     }
 
-    /// From here on the engine holds nothing that counts.
-    fn hollow_out(&mut self, cx: &mut Surroundings<'_>, manifest: &Manifest) -> Result<(), EngineError> {
+    /// From here on the engine holds nothing that counts, but what comes in.
+    fn hollow_out(&mut self, cx: &mut Surroundings<'_>, incoming: &Incoming) -> Result<(), EngineError> {
         self.lose_contents(cx)?;
         let mut batch = WriteBatch::default();
-        snapshot::clear(&mut batch, &manifest.state.descriptor.span());
+        snapshot::clear(&mut batch, &incoming.span());
+        state::put_progress(&mut batch, self.state.descriptor.id, &incoming.progress(self.me.id));
         cx.engine.write(batch)
     }
 
@@ -150,18 +167,21 @@ impl Replica {
         if !expected || crc32c::crc32c(&piece.rows) != piece.sum {
             return Ok(());
         }
-        let rows: WriteBatch = codec::decode("rows of a Raft snapshot", &piece.rows)?;
-        cx.engine.write(rows)?;
-        cx.receive(piece.rows.len());
-        incoming.heard = cx.now;
+        let mut batch: WriteBatch = codec::decode("rows of a Raft snapshot", &piece.rows)?;
+        incoming.heard = Some(cx.now);
         incoming.asked = None;
         incoming.as_of = incoming.as_of.max(piece.as_of);
-        match piece.next {
-            Some(next) => {
-                incoming.next = next;
-                self.tick_incoming(cx);
-            }
-            None => self.complete(),
+        // After the last one it is Raft's turn. If that comes to nothing, for there was a crash, the last one is asked for again.
+        let is_last = piece.next.is_none();
+        if let Some(next) = piece.next {
+            incoming.next = next;
+            state::put_progress(&mut batch, self.state.descriptor.id, &incoming.progress(self.me.id));
+        }
+        cx.engine.write(batch)?;
+        cx.receive(piece.rows.len());
+        match is_last {
+            true => self.complete(),
+            false => self.tick_incoming(cx),
         }
         Ok(())
     }
@@ -179,9 +199,15 @@ impl Replica {
 
     /// What is being taken in cannot be completed.
     fn give_up(&mut self, cx: &mut Surroundings<'_>, version: Version) {
-        let Some(incoming) = self.incoming.take_if(|incoming| incoming.version() == version) else { return };
+        if self.incoming.take_if(|incoming| incoming.version() == version).is_none() {
+            return;
+        }
         cx.knobs.probe.took(Path::TransferGivenUp);
-        drop(incoming);
+        let mut batch = WriteBatch::default();
+        state::remove_progress(&mut batch, self.state.descriptor.id);
+        if let Err(error) = cx.engine.write(batch) {
+            self.stop(cx, &error);
+        }
     }
 
     /// A hollow replica whose log goes on is not offered contents by itself. It asks for them when all of its log is committed: the library
@@ -207,7 +233,8 @@ impl Replica {
     /// Asks for the next piece, if it is time to.
     pub fn tick_incoming(&mut self, cx: &mut Surroundings<'_>) {
         let Some(incoming) = &mut self.incoming else { return };
-        if cx.now >= incoming.heard + cx.knobs.snapshot_patience {
+        let heard = *incoming.heard.get_or_insert(cx.now);
+        if cx.now >= heard + cx.knobs.snapshot_patience {
             let version = incoming.version();
             return self.give_up(cx, version);
         }
@@ -243,6 +270,7 @@ impl Replica {
         let mut batch = WriteBatch::default();
         state::put_state(&mut batch, &self.state);
         state::put_applied(&mut batch, self.state.descriptor.id, self.applied);
+        state::remove_progress(&mut batch, self.state.descriptor.id);
         cx.engine.write(batch)?;
         cx.knobs.probe.took(Path::SnapshotInstalled);
         self.dirty = true;

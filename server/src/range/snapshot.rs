@@ -22,7 +22,7 @@ use txn::engine::{self, Engine, EngineError, Space};
 use txn::keys;
 
 use super::replica::{Replica, Surroundings};
-use super::state::{Applied, RangeState};
+use super::state::{Applied, Position, RangeState};
 use crate::probe::Path;
 use crate::raft::Members;
 
@@ -49,15 +49,6 @@ pub struct Version {
     pub epoch: Epoch,
     #[n(1)]
     pub index: u64,
-}
-
-/// A place in a range's contents: this key or the first one after it.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Position {
-    #[n(0)]
-    pub space: Space,
-    #[n(1)]
-    pub key: ByteVec,
 }
 
 /// What two replicas say to each other about contents.

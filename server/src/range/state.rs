@@ -1,5 +1,6 @@
 //! What a replica keeps in the engine about itself.
 
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use proto::range::Frozen;
 use proto::{Epoch, NodeId, RangeDescriptor, RangeId, ReplicaId, Timestamp, codec};
@@ -8,6 +9,7 @@ use txn::keys;
 
 const DESCRIPTOR: &[u8] = b"descriptor";
 const TOMBSTONE: &[u8] = b"tombstone";
+const PROGRESS: &[u8] = b"progress";
 
 /// How far the engine has come. Written with every batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -103,6 +105,34 @@ impl Tombstone {
     }
 }
 
+/// How far contents have come in: see [`super::incoming`]. Written with every piece.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Progress {
+    /// Which replica takes them in.
+    #[n(0)]
+    pub replica: ReplicaId,
+    /// Raft's message that offered them.
+    #[n(1)]
+    pub offer: ByteVec,
+    /// Whom to ask for more.
+    #[n(2)]
+    pub from: (NodeId, ReplicaId),
+    #[n(3)]
+    pub next: Position,
+    /// The last entry that any piece shows.
+    #[n(4)]
+    pub as_of: u64,
+}
+
+/// A place in a range's contents: this key or the first one after it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Position {
+    #[n(0)]
+    pub space: Space,
+    #[n(1)]
+    pub key: ByteVec,
+}
+
 /// The log position at which every replica of a new range begins, so that its first real entry has a predecessor.
 pub const INITIAL_POSITION: u64 = 5;
 
@@ -118,6 +148,15 @@ pub fn put_state(batch: &mut WriteBatch, state: &RangeState) {
 pub fn remove_state(batch: &mut WriteBatch, range: RangeId) {
     batch.remove(Space::Applied, keys::range_state(range, b""));
     batch.remove(Space::Local, keys::range_state(range, DESCRIPTOR));
+    remove_progress(batch, range);
+}
+
+pub fn put_progress(batch: &mut WriteBatch, range: RangeId, progress: &Progress) {
+    batch.put(Space::Local, keys::range_state(range, PROGRESS), codec::encode(progress));
+}
+
+pub fn remove_progress(batch: &mut WriteBatch, range: RangeId) {
+    batch.remove(Space::Local, keys::range_state(range, PROGRESS));
 }
 
 pub fn put_tombstone(batch: &mut WriteBatch, range: RangeId, tombstone: &Tombstone) {
@@ -134,16 +173,31 @@ pub fn tombstone(engine: &dyn Engine, range: RangeId) -> Result<Option<Tombstone
 }
 
 /// Every replica that the engine knows of, in order of range id.
+///
+/// # Errors
+/// When the engine fails, or what it holds makes no sense.
 pub fn load_all(engine: &dyn Engine) -> Result<Vec<(RangeState, Applied)>, EngineError> {
+    all_with(engine, DESCRIPTOR)?.into_iter().map(|(id, _)| load(engine, id)).collect()
+}
+
+/// All contents that are on their way in, in order of range id.
+///
+/// # Errors
+/// When the engine fails, or what it holds makes no sense.
+pub fn all_progress(engine: &dyn Engine) -> Result<Vec<(RangeId, Progress)>, EngineError> {
+    let found = all_with(engine, PROGRESS)?.into_iter();
+    found.map(|(id, bytes)| Ok((id, codec::decode("how far contents have come in", &bytes)?))).collect()
+}
+
+fn all_with(engine: &dyn Engine, what: &[u8]) -> Result<Vec<(RangeId, Vec<u8>)>, EngineError> {
     let (start, end) = keys::all_range_states();
-    let mut ids = Vec::new();
-    txn::engine::visit(engine, Space::Local, &start, &end, |key, _| {
-        if let Some((id, DESCRIPTOR)) = keys::parse_range_state(key) {
-            ids.push(id);
-        }
+    let mut found = Vec::new();
+    txn::engine::visit(engine, Space::Local, &start, &end, |key, value| {
+        let kept = keys::parse_range_state(key).filter(|(_, kept)| *kept == what);
+        found.extend(kept.map(|(id, _)| (id, value.to_vec())));
         Ok(true)
     })?;
-    ids.into_iter().map(|id| load(engine, id)).collect()
+    Ok(found)
 }
 
 fn load(engine: &dyn Engine, id: RangeId) -> Result<(RangeState, Applied), EngineError> {

@@ -154,6 +154,10 @@ impl<'a> Share<'a> {
                 snapshot::clear(&mut batch, &rest);
             }
         }
+        // What was coming in is asked for anew.
+        for (range, _) in state::all_progress(engine)? {
+            state::remove_progress(&mut batch, range);
+        }
         for target in self.targets.values() {
             if target.plan.action == Action::Empty {
                 snapshot::clear(&mut batch, &target.descriptor.span());

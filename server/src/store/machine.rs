@@ -310,19 +310,24 @@ impl Store {
             self.orphans.remove(&message.range);
             self.forgotten.push(message.range);
         }
+        self.config.knobs.probe.took(Path::CreatedEmpty);
+        self.add_hollow(message.range, &message.start, message.to).is_ok()
+    }
+
+    /// Adds a replica without contents, with what a crash left of its log.
+    pub(super) fn add_hollow(&mut self, range: RangeId, start: &Key, me: ReplicaId) -> Result<(), String> {
         let descriptor = RangeDescriptor {
-            id: message.range,
-            start: message.start.clone(),
-            end: message.start.clone(),
-            replicas: vec![ReplicaDescriptor { node: self.config.node, id: message.to, role: ReplicaRole::Learner }],
+            id: range,
+            start: start.clone(),
+            end: start.clone(),
+            replicas: vec![ReplicaDescriptor { node: self.config.node, id: me, role: ReplicaRole::Learner }],
             epoch: Epoch::UNKNOWN,
             next_replica: ReplicaId::default(),
         };
         let state = RangeState::new(descriptor, Timestamp::ZERO);
-        let log = self.orphans.remove(&message.range).unwrap_or_default();
+        let log = self.orphans.remove(&range).unwrap_or_default();
         let applied = Applied { index: log.truncated.index, term: log.truncated.term, ..Applied::default() };
-        self.config.knobs.probe.took(Path::CreatedEmpty);
-        self.add_replica(Bootstrap { state, applied, log }, true).is_ok()
+        self.add_replica(Bootstrap { state, applied, log }, true)
     }
 
     /// Adds a replica. `empty` ones have no voters until their snapshot comes.

@@ -15,9 +15,10 @@ use crate::raft::RecoveredLog;
 use crate::raft::group::to_entry;
 use crate::raft::record::LogPosition;
 use crate::range::apply::merge_in;
+use crate::range::incoming::Incoming;
 use crate::range::replica::{Bootstrap, FRESH_APPLIED};
 use crate::range::snapshot;
-use crate::range::state::{self, Applied, RangeState, Tombstone};
+use crate::range::state::{self, Applied, Progress, RangeState, Tombstone};
 
 /// The range that holds the descriptors of all ranges, and the counters.
 pub const META_RANGE: RangeId = RangeId(1);
@@ -64,7 +65,7 @@ impl Store {
         mut engine: Box<dyn Engine>,
         mut log: RecoveredLog,
     ) -> Result<Store, EngineError> {
-        let known = tidy_up(engine.as_mut(), config.node, &mut log)?;
+        let (known, coming_in) = tidy_up(engine.as_mut(), config.node, &mut log)?;
         let mut bootstraps = Vec::with_capacity(known.len());
         for (state, applied) in known {
             let mut log = log.groups.remove(&state.descriptor.id).unwrap_or_default();
@@ -84,16 +85,30 @@ impl Store {
         for bootstrap in bootstraps {
             store.add_replica(bootstrap, false).map_err(EngineError::Corrupt)?;
         }
+        for (range, progress) in coming_in {
+            store.resume(range, &progress)?;
+        }
         Ok(store)
+    }
+
+    /// Contents go on coming in where a crash left them.
+    fn resume(&mut self, range: RangeId, progress: &Progress) -> Result<(), EngineError> {
+        let incoming = Incoming::resumed(progress)?;
+        self.add_hollow(range, &incoming.span().start, progress.replica).map_err(EngineError::Corrupt)?;
+        if let Some(replica) = self.replicas.get_mut(&range) {
+            replica.incoming = Some(incoming);
+        }
+        self.list(range);
+        self.config.knobs.probe.took(Path::ContentsResumed);
+        Ok(())
     }
 }
 
-/// The replicas that the engine holds. Deletes what a crash left of a removed one, and of contents that were still coming in.
-fn tidy_up(
-    engine: &mut dyn Engine,
-    node: NodeId,
-    log: &mut RecoveredLog,
-) -> Result<Vec<(RangeState, Applied)>, EngineError> {
+/// The replicas that the engine holds, and the contents that were coming in.
+type Found = (Vec<(RangeState, Applied)>, Vec<(RangeId, Progress)>);
+
+/// What the engine holds. Deletes what a crash left of a removed replica, and of contents that cannot be completed.
+fn tidy_up(engine: &mut dyn Engine, node: NodeId, log: &mut RecoveredLog) -> Result<Found, EngineError> {
     let mut batch = WriteBatch::default();
     let taken_in = taken_in_by_hollow(engine, log)?;
     // One that was removed and is not settled yet goes on voting, by its log.
@@ -116,6 +131,17 @@ fn tidy_up(
         log.groups.remove(&id);
     }
     let mut held: Vec<Span> = known.iter().map(|(state, _)| state.descriptor.span()).collect();
+    let mut coming_in = Vec::new();
+    for (range, progress) in state::all_progress(engine)? {
+        let span = Incoming::resumed(&progress)?.span();
+        let merged = taken_in.contains_key(&range);
+        if !merged && is_wanted(engine, log, range, &progress)? && !held.iter().any(|other| other.overlaps(&span)) {
+            held.push(span);
+            coming_in.push((range, progress));
+        } else {
+            state::remove_progress(&mut batch, range);
+        }
+    }
     held.sort_by(|a, b| a.start.cmp(&b.start));
     held.push(Span { start: Key::max(), end: Key::max() });
     let mut end = Key::MIN;
@@ -131,7 +157,19 @@ fn tidy_up(
     if !batch.is_empty() {
         engine.write(batch)?;
     }
-    Ok(known)
+    Ok((known, coming_in))
+}
+
+/// Whether a replica that was taking in contents still belongs here, as far as can be known.
+fn is_wanted(
+    engine: &dyn Engine,
+    log: &RecoveredLog,
+    range: RangeId,
+    progress: &Progress,
+) -> Result<bool, EngineError> {
+    let later = state::tombstone(engine, range)?.is_some_and(|tombstone| progress.replica < tombstone.next_replica);
+    let of = log.groups.get(&range).map_or(0, |group| group.replica);
+    Ok(!later && (of == 0 || of == progress.replica.0))
 }
 
 /// Ranges that were merged into others, as the logs of replicas without contents know and could not apply: see [`crate::range::merge`].

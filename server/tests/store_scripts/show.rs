@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
+use proto::message::Body;
 use proto::request::{Refusal, ReplyBody, Response};
 use proto::{Key, RangeDescriptor, ReplicaRole, Timestamp, codec};
 use server::raft::GroupRecord;
 use server::range::Replica;
 use server::range::command::{Command, Trigger};
+use server::range::snapshot::Word;
 use txn::engine::{self, Engine, Space};
 use txn::keys;
 use txn::mvcc;
@@ -119,6 +121,17 @@ pub fn response(response: &Response) -> String {
         Response::Refused(Refusal::Busy(why)) => format!("busy: {why}"),
         Response::Refused(other) => format!("{other:?}"),
     }
+}
+
+/// What a message asks for, if it asks for contents.
+pub fn ask(body: &Body) -> Option<String> {
+    let Body::Contents(message) = body else { return None };
+    let Ok(Word::Ask { at, .. }) = codec::decode("a word about contents", &message.payload) else { return None };
+    let what = match (at.space, keys::parse_version(&at.key)) {
+        (Space::Versions, Ok((key, at))) => format!("versions from {key}@{} on", timestamp(at)),
+        (space, _) => format!("{space:?}").to_lowercase(),
+    };
+    Some(format!("contents of {}: {what}", message.range))
 }
 
 pub fn value(bytes: &[u8]) -> String {

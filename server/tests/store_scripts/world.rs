@@ -142,6 +142,13 @@ impl World {
         Arc::make_mut(&mut self.knobs).leisure = leisure;
     }
 
+    /// For stores that begin from now on.
+    pub fn set_pieces(&mut self, bytes: u64, bytes_per_second: u64) {
+        let knobs = Arc::make_mut(&mut self.knobs);
+        knobs.snapshot_piece_bytes = bytes;
+        knobs.snapshot_bytes_per_second = bytes_per_second;
+    }
+
     /// How many Raft messages a store has sent since it began.
     pub fn raft_messages(&self, id: NodeId) -> u64 {
         let running = self.nodes.get(&id).and_then(|node| node.running.as_ref());
@@ -267,6 +274,7 @@ impl World {
                     self.answers.push((number, show::response(&response)));
                 }
                 Effect::Send { to, body } => {
+                    self.out.extend(show::ask(&body).map(|what| format!("{id} ⇨ asks {to} for {what}")));
                     let hlc = self.reading(id);
                     self.mail.push_back((id, to, hlc, body));
                 }
