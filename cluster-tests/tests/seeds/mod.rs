@@ -25,6 +25,7 @@ const OF_MOVES: &[&str] = &[
     "SplitOfRemoved",
     "FoundElsewhere",
     "HollowedOut",
+    "ContentsResumed",
     "TransferGivenUp",
     "SplitWished",
     "Placed",
