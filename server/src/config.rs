@@ -86,7 +86,7 @@ pub struct Knobs {
     pub quiet_after: Duration,
     /// How far behind the clock a leader closes timestamps: transactions that take longer are pushed; see [`crate::range::closing`].
     pub close_lag: Duration,
-    /// How often it does so along with what it writes; without anything to write half as often.
+    /// A leader that has nothing to write does so half as often by itself; one that has, four times as often, along with what it writes.
     pub close_every: Duration,
     /// How often stores that share quiet ranges tell each other that they live; and after how long without a word one counts as silent: not
     /// below the election timeout.

@@ -101,7 +101,9 @@ impl Replica {
     /// What a command that is about to be proposed closes beside what it does, if it is time to. It writes nothing below `timestamp`.
     pub(super) fn close_along(&mut self, cx: &Surroundings<'_>, timestamp: Timestamp) -> Option<Timestamp> {
         let last = self.leading.as_ref()?.closing.at;
-        (cx.now >= last + cx.knobs.close_every).then(|| self.close_below(cx, cx.knobs.close_lag, timestamp)).flatten()
+        (cx.now >= last + cx.knobs.close_every / 4)
+            .then(|| self.close_below(cx, cx.knobs.close_lag, timestamp))
+            .flatten()
     }
 
     /// The timestamp that can be closed now, below everything in flight and one more command. From here on everything up to it counts as read.

@@ -6,6 +6,8 @@
 //!      └──────────────┴────────────── term or role changed ◀──────────────┘
 //! ```
 
+use std::time::Duration;
+
 use proto::Timestamp;
 use proto::request::{Refusal, Response};
 
@@ -91,7 +93,7 @@ impl Replica {
         }
         let round = leading.next_id();
         leading.rounds.insert(round, cx.clock.reading());
-        leading.active = false;
+        leading.active = None;
         self.group.ask_round(Round(round));
         self.dirty = true;
     }
@@ -113,17 +115,27 @@ impl Replica {
         if cx.disk_stalls || cx.knobs.probe.fires(Point::RoundSkipped) {
             return;
         }
-        leading.active = false;
+        leading.active = None;
         leading.fence = leading.fence.max(reading.plus(cx.knobs.read_window));
     }
 
-    /// Keeps the fence ahead of a leader that is asked things; an idle one lets it lapse.
+    /// Keeps the fence ahead of a leader that is asked things; an idle one lets it lapse. Whoever reads mostly writes soon, which does that as well:
+    /// so a round is put off for a moment while the fence is far enough ahead.
     pub fn tick_fence(&mut self, cx: &mut Surroundings<'_>) {
-        let Some(leading) = self.leading.as_ref().filter(|l| l.serving && l.active) else { return };
+        const MOMENT: Duration = Duration::from_millis(60);
+        let Some(leading) = self.leading.as_ref().filter(|l| l.serving) else { return };
+        let Some(since) = leading.active else { return };
         let ahead = leading.fence.since(cx.clock.reading());
-        if ahead < cx.knobs.read_window / 2 {
+        let patience = if ahead < cx.knobs.read_window / 8 { Duration::ZERO } else { MOMENT };
+        if ahead < cx.knobs.read_window / 2 && cx.now >= since + patience {
             self.ask_for_fence(cx);
         }
+    }
+
+    /// Whether its fence is to be kept ahead soon: not the time to take its leisure.
+    pub fn awaits_fence(&self, cx: &Surroundings<'_>) -> bool {
+        let leading = self.leading.as_ref().filter(|l| l.serving && l.active.is_some());
+        leading.is_some_and(|leading| leading.fence.since(cx.clock.reading()) < cx.knobs.read_window / 2)
     }
 
     /// A replica born of a split on its leader's store stands for election until someone leads.

@@ -8,7 +8,7 @@
 //! * follows a leader, whose node is not silent.
 //!
 //! At leisure one Raft tick in [`Knobs::leisure`](crate::config::Knobs::leisure) counts, each replica's in its turn. Entries say all that a heartbeat says, but for the last
-//! one's being committed. So a leader's turn does not count if its range was written to since the one before; nor does any tick while all that is
+//! one's being committed. So a leader's turns count once there have been so many without a write that a heartbeat is due, all at once; and no tick does while all that is
 //! under way is younger than the last. That the last entry is committed followers learn with the next one, or once none has come for a while; of what
 //! changes the range itself they are told at once.
 //!
@@ -49,8 +49,16 @@ impl Replica {
                 cx.knobs.probe.took(Path::EntriesForHeartbeats);
                 return false;
             }
-            Pace::Leisurely if !turn || self.wrote_since_last_turn() => return true,
-            Pace::Leisurely => cx.knobs.probe.took(Path::TickedAtLeisure),
+            Pace::Leisurely if !turn => return true,
+            Pace::Leisurely => {
+                if !self.is_unwritten(cx.knobs.heartbeat_ticks) {
+                    return true;
+                }
+                cx.knobs.probe.took(Path::TickedAtLeisure);
+                if self.leading.is_some() {
+                    (1..cx.knobs.heartbeat_ticks).for_each(|_| self.group.tick());
+                }
+            }
         }
         self.group.tick();
         self.dirty = true;
@@ -115,10 +123,17 @@ impl Replica {
         led && self.stopped.is_none() && !self.hollow && self.incoming.is_none() && !self.has_departed()
     }
 
-    /// Whether a leader has had entries for its followers since it last had its turn.
-    fn wrote_since_last_turn(&mut self) -> bool {
+    /// Whether a leader has had no entries for its followers for so many turns, again and again; followers have none anyway.
+    fn is_unwritten(&mut self, turns: usize) -> bool {
         let last = self.group.last_index();
-        self.leading.as_mut().is_some_and(|leading| std::mem::replace(&mut leading.last_at_turn, last) < last)
+        let Some(leading) = &mut self.leading else { return true };
+        let wrote = std::mem::replace(&mut leading.last_at_turn, last) < last;
+        leading.unwritten_turns = if wrote { 0 } else { leading.unwritten_turns + 1 };
+        let unwritten = leading.unwritten_turns >= turns;
+        if unwritten {
+            leading.unwritten_turns = 0;
+        }
+        unwritten
     }
 
     /// Tells the followers of a leader that steps down, and knows no other.

@@ -122,7 +122,7 @@ impl Replica {
             && leading.handover.is_none()
             && leading.departed.is_empty()
             && leading.locks.is_empty()
-            && !leading.active;
+            && leading.active.is_none();
         let at_rest = self.state.is_settled()
             && self.state.frozen.is_none()
             && !self.state.descriptor.is_joint()

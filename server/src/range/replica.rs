@@ -174,14 +174,16 @@ pub struct Leading {
     pub fence: Timestamp,
     /// Rounds asked for, with the HLC reading that went with each.
     pub rounds: BTreeMap<u64, Timestamp>,
-    /// Whether anything was asked since the fence was last raised, or a round begun that will.
-    pub active: bool,
+    /// Since when something was asked that came after the fence was last raised, or a round begun that will.
+    pub active: Option<Duration>,
     pub closing: Closing,
     /// This entry is committed, and to be told of once all followers hold it: see [`super::leisure`].
     pub(super) to_tell: Option<u64>,
     /// The last entry at the last Raft tick that visited the replica, and when it last had its turn at leisure.
     pub(super) last_at_tick: u64,
     pub(super) last_at_turn: u64,
+    /// Turns since then without a new entry, that have not counted.
+    pub(super) unwritten_turns: usize,
     next_id: u64,
 }
 
@@ -202,11 +204,12 @@ impl Leading {
             weighing: Weighing::new(now),
             fence: Timestamp::ZERO,
             rounds: BTreeMap::new(),
-            active: true,
+            active: Some(now),
             closing: Closing::new(now),
             to_tell: None,
             last_at_tick: 0,
             last_at_turn: 0,
+            unwritten_turns: 0,
             next_id: 0,
         }
     }

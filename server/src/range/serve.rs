@@ -68,7 +68,7 @@ impl Replica {
             return respond(cx, origin, Response::Refused(self.frozen_refusal()));
         }
         let Some(leading) = self.leading.as_mut() else { return };
-        leading.active = true;
+        leading.active.get_or_insert(cx.now);
         leading.closing.asked = cx.now;
         if let Operation::Locks(locks) = &request.operation {
             if locks.keep && !cx.knobs.probe.fires(Point::LocksForgotten) {

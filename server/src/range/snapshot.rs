@@ -135,6 +135,9 @@ impl Replica {
         let members = Members::from(&self.state.descriptor);
         self.group.offer_snapshot(self.applied.index, &members, codec::encode(&manifest));
         self.keep_log(cx, self.applied.index);
+        // It is sent when the follower says something next.
+        self.group.tell_committed();
+        self.dirty = true;
     }
 
     /// Keeps the log from here on for whoever is given contents as of this entry.

@@ -459,6 +459,7 @@ impl Store {
                 replica.tick_waiting(cx);
                 if raft_tick {
                     replica.tick_quiet(cx);
+                    at_leisure &= !replica.awaits_fence(cx);
                 }
             });
             if raft_tick {
