@@ -187,6 +187,11 @@ fn draw_transfers(knobs: &mut Knobs, replicas: usize, rng: &mut Rng) {
     knobs.snapshot_ask_again = Duration::from_millis(rng.between(20, 400));
     knobs.snapshot_patience = Duration::from_millis(rng.between(500, 5_000));
     knobs.merge_patience = Duration::from_millis(rng.between(200, 3_000));
+    if knobs.snapshots_max == 1 {
+        // So slowly that crashes come in between.
+        knobs.snapshot_piece_bytes = (knobs.snapshot_piece_bytes / 10).max(300);
+        knobs.snapshot_bytes_per_second = (knobs.snapshot_bytes_per_second / 50).max(80_000);
+    }
 }
 
 /// As [`draw`], with ranges that are split and merged all the time; where there is a node to spare, replicas move as well.
