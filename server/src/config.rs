@@ -82,11 +82,11 @@ pub struct Knobs {
     pub splitting: SplitLimits,
     /// Whether ranges are split without being asked.
     pub split_ranges: bool,
-    /// How long a range is asked nothing before it falls quiet; see [`crate::range::quiet`].
+    /// How long a range is asked nothing before it falls quiet; see [`crate::range::quiet`]. To fall quiet and to wake costs more than a second awake.
     pub quiet_after: Duration,
     /// How far behind the clock a leader closes timestamps: transactions that take longer are pushed; see [`crate::range::closing`].
     pub close_lag: Duration,
-    /// A leader that has nothing to write does so half as often by itself; one that has, four times as often, along with what it writes.
+    /// How often it does so: along with what it writes four times as often, by itself less often ([`Knobs::close_alone_every`]).
     pub close_every: Duration,
     /// How often stores that share quiet ranges tell each other that they live; and after how long without a word one counts as silent: not
     /// below the election timeout.
@@ -148,7 +148,7 @@ impl Default for Knobs {
             merge_patience: Duration::from_secs(3),
             splitting: SplitLimits::default(),
             split_ranges: true,
-            quiet_after: Duration::from_secs(1),
+            quiet_after: Duration::from_secs(3),
             close_lag: Duration::from_secs(3),
             close_every: Duration::from_millis(500),
             beat_every: Duration::from_millis(100),
@@ -167,6 +167,12 @@ impl Default for Knobs {
 }
 
 impl Knobs {
+    /// How often timestamps are closed where there is nothing to write. Followers learn of it up to 750 ms later, and by then what they knew before must
+    /// still reach back to [`Knobs::follower_lag`].
+    pub fn close_alone_every(&self) -> Duration {
+        self.close_every * 5 / 2
+    }
+
     /// How far behind the clock a replica that keeps up can be read: what is closed trails, and takes its time to arrive.
     pub fn follower_lag(&self) -> Duration {
         self.close_lag + self.close_every * 4

@@ -125,7 +125,7 @@ impl Replica {
 
     /// Closes by an entry of its own, where the range was asked something since it last closed and nothing was written.
     pub fn tick_closing(&mut self, cx: &mut Surroundings<'_>) {
-        let due = |last: Duration| self.stirred > last && cx.now >= last + cx.knobs.close_every * 2;
+        let due = |last: Duration| self.stirred > last && cx.now >= last + cx.knobs.close_alone_every();
         if self.is_serving() && self.leading.as_ref().is_some_and(|leading| due(leading.closing.at)) {
             self.close_alone(cx, cx.knobs.close_lag);
         }

@@ -71,12 +71,12 @@ impl Replica {
         })
     }
 
-    /// Wakes the leader of a quiet range that is read, if it could close much more than it has.
+    /// Calls the leader of a range that is read here, and there not, if it could close much more than it has.
     fn call_for_closing(&mut self, cx: &mut Surroundings<'_>) {
         let every = cx.knobs.close_every;
         let behind = cx.clock.reading().since(self.state.closed) > cx.knobs.close_lag + every * 3;
         let called = self.called.is_some_and(|called| cx.now < called + every);
-        let Some(leader) = self.leader.filter(|_| self.is_quiet() && behind && !called) else { return };
+        let Some(leader) = self.leader.filter(|_| behind && !called) else { return };
         if leader != self.me.node {
             cx.knobs.probe.took(Path::ClosingCalled);
             self.called = Some(cx.now);

@@ -80,6 +80,12 @@ impl Replica {
         }
     }
 
+    /// Somebody wants it awake, and to stay so for a while.
+    pub fn keep_awake(&mut self, cx: &Surroundings<'_>) {
+        self.rouse(cx);
+        self.stir(cx.now);
+    }
+
     /// A Raft message is about to be taken in.
     pub fn rouse_for(&mut self, cx: &Surroundings<'_>, message: &Message) {
         if self.is_quiet() && !self.group.is_stale_news(message) {

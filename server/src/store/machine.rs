@@ -190,7 +190,11 @@ impl Store {
                     self.with_replica(now, led.range, out, |replica, cx| replica.hear_unled(cx, from, led));
                 }
             }
-            Body::Wake(ranges) => ranges.into_iter().for_each(|range| self.rouse(now, range, out)),
+            Body::Wake(ranges) => {
+                for range in ranges {
+                    self.with_replica(now, range, out, |replica, cx| replica.keep_awake(cx));
+                }
+            }
             Body::ReportWanted(_) => self.reporting.everything_is_wanted(),
             // Responses are the gateway's, and reports were taken in above.
             Body::Response { .. } | Body::Clock(_) | Body::Report(_) => {}

@@ -26,6 +26,7 @@
 //! nodes n1=draining     every store learns who the members are: the others are active
 //! drain n1              n1 hands over what it leads
 //! leisure 5             stores that begin from now on count one Raft tick in five where ranges are at leisure; else all
+//! quiet 3000            in stores that begin from now on, ranges fall quiet after so many milliseconds
 //! pieces 40 500         stores that begin from now on take in contents in pieces of 40 bytes, 500 bytes a second
 //! sent                  how many Raft messages each store has sent since the last time
 //! state                 what each replica is

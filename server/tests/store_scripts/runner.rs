@@ -323,6 +323,7 @@ impl Runner for StoreRunner {
                 self.world.settle();
             }
             "leisure" => self.world.set_leisure(args.word()?.parse()?),
+            "quiet" => self.world.set_quiet_after(args.word()?.parse()?),
             "pieces" => self.world.set_pieces(args.word()?.parse()?, args.word()?.parse()?),
             "sent" => return Ok(self.show_sent()),
             "state" => return Ok(self.show_state()),

@@ -69,6 +69,7 @@ fn knobs() -> Knobs {
         election_ticks: 10,
         heartbeat_ticks: 2,
         leisure: 1,
+        quiet_after: Duration::from_secs(1),
         read_window: Duration::from_millis(500),
         wait_max: Duration::from_millis(80),
         log_bytes_max: usize::MAX,
@@ -140,6 +141,11 @@ impl World {
     /// For stores that begin from now on.
     pub fn set_leisure(&mut self, leisure: u32) {
         Arc::make_mut(&mut self.knobs).leisure = leisure;
+    }
+
+    /// For stores that begin from now on.
+    pub fn set_quiet_after(&mut self, ms: u64) {
+        Arc::make_mut(&mut self.knobs).quiet_after = Duration::from_millis(ms);
     }
 
     /// For stores that begin from now on.
