@@ -100,6 +100,10 @@ pub struct Beat {
     /// [`Body::Wake`], or if it leads that one no longer with [`Body::Unled`].
     #[n(2)]
     pub roll: Vec<LedRange>,
+    /// The sender's process is about to stop: it hands over what it leads, and is to be handed nothing.
+    #[n(3)]
+    #[cbor(default)]
+    pub leaving: bool,
 }
 
 /// A range as somebody leads it, or led it, in a term.

@@ -49,6 +49,8 @@ pub struct StorePicture {
     pub stats: StoreStats,
     pub ranges: usize,
     pub leads: usize,
+    /// Of all that it leads, serving or not, what somebody else could lead.
+    pub to_hand_over: usize,
     pub stopped: usize,
     pub log_bytes: usize,
 }
@@ -138,7 +140,8 @@ impl Core {
     pub async fn picture(&self) -> StorePicture {
         let (sender, receiver) = futures::channel::oneshot::channel();
         let look = move |store: &Store| {
-            let mut picture = StorePicture { stats: store.stats(), ..StorePicture::default() };
+            let to_hand_over = store.to_hand_over();
+            let mut picture = StorePicture { stats: store.stats(), to_hand_over, ..StorePicture::default() };
             for replica in store.replicas() {
                 picture.ranges += 1;
                 picture.leads += usize::from(replica.is_serving());
@@ -156,9 +159,12 @@ impl Core {
     /// Hands leadership over, as far as followers are up to date, within the given time.
     pub async fn drain(&self, patience: Duration) {
         let until = tokio::time::Instant::now() + patience;
-        while tokio::time::Instant::now() < until && self.picture().await.leads > 0 {
-            let _ = self.store.inputs.send(Input::Event(Event::Drain));
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        loop {
+            let _ = self.store.inputs.send(Input::Event(Event::Leave));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if tokio::time::Instant::now() >= until || self.picture().await.to_hand_over == 0 {
+                return;
+            }
         }
     }
 

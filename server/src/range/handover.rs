@@ -13,9 +13,9 @@
 
 use std::time::Duration;
 
-use proto::Timestamp;
 use proto::codec;
 use proto::request::{Refusal, ReplyBody, Response};
+use proto::{NodeId, ReplicaId, Timestamp};
 use raft::eraftpb::{Entry, EntryType};
 
 use super::command::{Command, Trigger};
@@ -35,7 +35,7 @@ pub struct HandOver {
     told: Duration,
 }
 
-/// How long the other one has to win before it, or another, is told again.
+/// How long the other one has to win before another is told, or it again if there is none.
 const TELL_AGAIN: Duration = Duration::from_millis(500);
 /// How long nobody has to win before the leader resigns.
 const RESIGN_AFTER: Duration = Duration::from_secs(3);
@@ -77,6 +77,23 @@ impl Replica {
         self.leading.as_ref().is_some_and(|leading| leading.handover.is_some())
     }
 
+    pub fn is_handing_over_to(&self, node: NodeId) -> bool {
+        let handover = self.leading.as_ref().and_then(|leading| leading.handover);
+        let to = handover.and_then(|handover| self.descriptor().replica(ReplicaId(handover.to)));
+        to.is_some_and(|to| to.node == node)
+    }
+
+    /// Whoever was to lead cannot: another one shall.
+    pub fn hand_over_to_another(&mut self, cx: &Surroundings<'_>, to: u64) {
+        let Some(handover) = self.leading.as_mut().and_then(|leading| leading.handover.as_mut()) else { return };
+        handover.to = to;
+        handover.told = cx.now;
+        if handover.applied {
+            self.group.transfer_leader(to);
+            self.dirty = true;
+        }
+    }
+
     /// The hand-over's entry is applied: the other one may stand.
     pub(super) fn handover_applied(&mut self, number: u64) {
         let Some(handover) = self.leading.as_mut().and_then(|leading| leading.handover.as_mut()) else { return };
@@ -95,10 +112,8 @@ impl Replica {
             self.group.resign();
             self.dirty = true;
         } else if handover.applied && cx.now >= handover.told + TELL_AGAIN {
-            handover.told = cx.now;
-            handover.to = self.group.successor(&[]).unwrap_or(handover.to);
-            self.group.transfer_leader(handover.to);
-            self.dirty = true;
+            let to = self.group.successor(&[handover.to]).unwrap_or(handover.to);
+            self.hand_over_to_another(cx, to);
         }
     }
 }

@@ -20,8 +20,8 @@ pub enum Event {
     Synced(u64),
     /// The engine flush with this number is on disk.
     Flushed(u64),
-    /// The node is about to stop: hand leadership over.
-    Drain,
+    /// The process is about to stop: hand leadership over, and take none any more.
+    Leave,
     /// These are the members of the cluster, this node included: who is told what the clock shows, and who is to lead nothing.
     Members(BTreeMap<NodeId, NodeState>),
 }

@@ -37,6 +37,8 @@ struct Peer {
     /// When it last sent a Raft message.
     raft: Option<Duration>,
     run: Option<u64>,
+    /// In which of its lives it said that it is about to stop.
+    leaving: Option<u64>,
     /// The last range that the roll call came to.
     called: Option<RangeId>,
 }
@@ -84,6 +86,16 @@ impl Liveness {
             self.lost.insert(node);
             self.change(node);
         }
+    }
+
+    /// A node says that this life of it is about to end. Says whether that is news.
+    pub fn hear_leaving(&mut self, node: NodeId, run: u64) -> bool {
+        self.peers.entry(node).or_default().leaving.replace(run) != Some(run)
+    }
+
+    /// Whether a node is about to stop, or has, and has not been heard of in another life.
+    pub fn is_leaving(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.leaving.is_some() && peer.leaving == peer.run)
     }
 
     /// Notices who is silent.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::message::{Body, Envelope, RaftMessage};
+use proto::range::RangeOperation;
 use proto::request::{Operation, RangeRequest, Refusal, Response};
 use proto::{
     ClusterId, Epoch, Key, NodeId, NodeState, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, ReplicaRole,
@@ -84,6 +85,8 @@ pub struct Store {
     pub(super) stats: StoreStats,
     /// Members that are to lead nothing; this node perhaps among them.
     pub(super) resting: BTreeSet<NodeId>,
+    /// The process is about to stop.
+    pub(super) leaving: bool,
     ticks: u32,
     clock_reported: Duration,
     pub(super) reporting: Reporting,
@@ -125,6 +128,7 @@ impl Store {
             truncation: Truncation::default(),
             stats: StoreStats::default(),
             resting: BTreeSet::new(),
+            leaving: false,
             ticks: 0,
             clock_reported: Duration::ZERO,
             reporting: Reporting::default(),
@@ -145,7 +149,7 @@ impl Store {
             Event::Tick => self.tick(now, out),
             Event::Synced(number) => self.synced(now, number, out),
             Event::Flushed(number) => self.flushed(now, number, out),
-            Event::Drain => self.drain(now, Haste::Planned, out),
+            Event::Leave => self.leave(now, out),
             Event::Members(members) => self.set_members(&members),
         }
     }
@@ -230,6 +234,13 @@ impl Store {
 
     fn receive_request(&mut self, now: Duration, origin: Origin, request: RangeRequest, out: &mut Vec<Effect>) {
         let range = request.range;
+        if let Operation::Range(RangeOperation::Transfer(to)) = &request.operation
+            && self.rests(*to)
+        {
+            let response = Response::Refused(Refusal::Busy(format!("{to} is to lead nothing now")));
+            out.push(Effect::Send { to: origin.node, body: Body::Response { id: origin.id, response } });
+            return;
+        }
         if let Operation::Range(operation) = &request.operation
             && self.receive_of_merge(now, origin, &request, operation, out)
         {
@@ -269,6 +280,9 @@ impl Store {
             return;
         }
         let Ok(raft_message) = decode_message(&message.payload) else { return };
+        if self.leaving && raft_message.get_msg_type() == MessageType::MsgTimeoutNow {
+            return;
+        }
         let offered = raft_message.get_msg_type() == MessageType::MsgSnapshot;
         let takes = !offered || self.may_take(now, message.range, &raft_message, out);
         self.with_replica(now, message.range, out, |replica, cx| {

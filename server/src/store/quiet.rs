@@ -160,7 +160,8 @@ impl Store {
         for to in self.listed.liveness.take_beats(now, knobs.beat_every) {
             let called = self.listed.liveness.call_roll(to, knobs.roll_call);
             let roll = called.into_iter().filter_map(|range| self.believed_quiet(range, to)).collect();
-            out.push(Effect::Send { to, body: Body::Beat(Beat { run: self.config.run, asks: true, roll }) });
+            let beat = Beat { run: self.config.run, asks: true, roll, leaving: self.leaving };
+            out.push(Effect::Send { to, body: Body::Beat(beat) });
         }
     }
 
@@ -173,6 +174,9 @@ impl Store {
 
     pub(super) fn hear_beat(&mut self, now: Duration, from: NodeId, beat: &Beat, out: &mut Vec<Effect>) {
         self.listed.liveness.hear_run(from, beat.run);
+        if beat.leaving && self.listed.liveness.hear_leaving(from, beat.run) {
+            self.hand_elsewhere(now, from, out);
+        }
         let quiet = |called: &&LedRange| {
             self.replicas.get(&called.range).is_some_and(|replica| replica.leads_quietly(called.term))
         };
@@ -190,7 +194,7 @@ impl Store {
             out.push(Effect::Send { to: from, body: Body::Unled(unled) });
         }
         if beat.asks && !self.listed.liveness.is_beaten_to(now, from) {
-            let answer = Beat { run: self.config.run, asks: false, roll: Vec::new() };
+            let answer = Beat { run: self.config.run, asks: false, roll: Vec::new(), leaving: self.leaving };
             out.push(Effect::Send { to: from, body: Body::Beat(answer) });
         }
     }

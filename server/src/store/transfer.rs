@@ -1,12 +1,17 @@
 //! A store gives leadership away.
+//!
+//! One whose process is about to stop says so to all others, and takes no leadership any more: whoever was handed a range a moment before its node
+//! stops would leave it without a leader until that is noticed.
 
 use std::time::Duration;
 
+use proto::message::{Beat, Body};
 use proto::{NodeId, RangeId, ReplicaDescriptor};
 
 use super::event::Effect;
 use super::machine::Store;
 use crate::probe::Path;
+use crate::range::Replica;
 
 /// How leadership is given away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +23,44 @@ pub enum Haste {
 }
 
 impl Store {
+    /// The process is about to stop. Said again and again.
+    pub(super) fn leave(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        self.leaving = true;
+        for to in self.config.members.iter().copied().filter(|node| *node != self.config.node) {
+            let beat = Beat { run: self.config.run, asks: false, roll: Vec::new(), leaving: true };
+            out.push(Effect::Send { to, body: Body::Beat(beat) });
+        }
+        self.drain(now, Haste::Planned, out);
+    }
+
+    /// Whether a node is to be handed nothing.
+    pub(super) fn rests(&self, node: NodeId) -> bool {
+        self.resting.contains(&node) || self.listed.liveness.is_leaving(node)
+    }
+
+    /// How many ranges are led here that somebody else could lead.
+    pub fn to_hand_over(&self) -> usize {
+        self.replicas().filter(|replica| replica.group.is_leader() && self.successor(replica).is_some()).count()
+    }
+
+    /// Who would lead a range best in the place of its leader here.
+    fn successor(&self, replica: &Replica) -> Option<u64> {
+        let rests = |other: &&ReplicaDescriptor| self.rests(other.node);
+        let resting: Vec<u64> = replica.descriptor().replicas.iter().filter(rests).map(|r| r.id.0).collect();
+        replica.group.successor(&resting)
+    }
+
+    /// What is being handed to a node that is about to stop goes to others.
+    pub(super) fn hand_elsewhere(&mut self, now: Duration, leaving: NodeId, out: &mut Vec<Effect>) {
+        let handed = |replica: &&Replica| replica.is_handing_over_to(leaving);
+        let found = self.replicas().filter(handed);
+        let found: Vec<_> = found.map(|replica| (replica.descriptor().id, self.successor(replica))).collect();
+        for (range, successor) in found {
+            let Some(successor) = successor else { continue };
+            self.with_replica(now, range, out, |replica, cx| replica.hand_over_to_another(cx, successor));
+        }
+    }
+
     /// Hands all leadership to followers that are up to date.
     pub(super) fn drain(&mut self, now: Duration, haste: Haste, out: &mut Vec<Effect>) {
         let led: Vec<RangeId> = self.replicas.iter().filter(|(_, r)| r.group.is_leader()).map(|(id, _)| *id).collect();
@@ -30,9 +73,7 @@ impl Store {
     pub fn transfer(&mut self, now: Duration, range: RangeId, haste: Haste, out: &mut Vec<Effect>) {
         self.rouse(now, range, out);
         let Some(replica) = self.replicas.get(&range).filter(|r| r.group.is_leader()) else { return };
-        let rests = |replica: &&ReplicaDescriptor| self.resting.contains::<NodeId>(&replica.node);
-        let resting: Vec<u64> = replica.descriptor().replicas.iter().filter(rests).map(|r| r.id.0).collect();
-        let Some(follower) = replica.group.successor(&resting) else { return };
+        let Some(follower) = self.successor(replica) else { return };
         let planned = haste == Haste::Planned && replica.is_serving();
         // What is under way already goes on by itself.
         if haste == Haste::Planned && replica.is_handing_over() {

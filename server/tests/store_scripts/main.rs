@@ -24,7 +24,7 @@
 //! crash n1 / start n1   n1 loses what was not synced or flushed / begins with what is left
 //! flush n1              n1's engine is made durable, and the log cut behind it
 //! nodes n1=draining     every store learns who the members are: the others are active
-//! drain n1              n1 hands over what it leads
+//! leave n1              n1 is about to stop: it hands over what it leads, and takes nothing
 //! leisure 5             stores that begin from now on count one Raft tick in five where ranges are at leisure; else all
 //! quiet 3000            in stores that begin from now on, ranges fall quiet after so many milliseconds
 //! pieces 40 500         stores that begin from now on take in contents in pieces of 40 bytes, 500 bytes a second

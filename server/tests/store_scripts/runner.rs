@@ -310,8 +310,8 @@ impl Runner for StoreRunner {
                 self.world.flush(node(args.word()?)?);
                 self.world.settle();
             }
-            "drain" => {
-                self.world.step(node(args.word()?)?, Event::Drain);
+            "leave" => {
+                self.world.step(node(args.word()?)?, Event::Leave);
                 self.world.settle();
             }
             "nodes" => {
