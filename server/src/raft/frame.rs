@@ -61,6 +61,7 @@ fn checksum(number: u64, payload: &[u8]) -> u32 {
 /// A sentence, if it is too long for its length field.
 pub fn encode(number: u64, frame: &LogFrame) -> Result<EncodedFrame, String> {
     let payload = codec::encode(frame);
+    debug_assert!(is_like_a_frame(&payload), "frames are looked for by how they begin");
     let length = u32::try_from(payload.len()).map_err(|_| "a log frame exceeds 4 GiB")?;
     let mut bytes = Vec::with_capacity(payload.len() + 3 * FRAME_HEADER);
     bytes.extend_from_slice(&length.to_le_bytes());
@@ -78,6 +79,23 @@ fn payload_at(number: u64, bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let expected = u32::from_le_bytes(header[4..].try_into().expect("four bytes"));
     let payload = bytes.get(at + FRAME_HEADER..at + FRAME_HEADER + length).filter(|_| length > 0)?;
     (checksum(number, payload) == expected).then_some((payload, (at + FRAME_HEADER + length).next_multiple_of(8)))
+}
+
+/// Whether a frame may begin at an offset, by what is cheap to see. A recycled segment is full of what it held before, and the four bytes at any offset
+/// may seem to be a length: checksums of everything that long would take seconds to minutes.
+fn may_begin_at(bytes: &[u8], at: usize) -> bool {
+    let Some(header) = bytes.get(at..at + FRAME_HEADER) else { return false };
+    let length = u32::from_le_bytes(header[..4].try_into().expect("four bytes")) as usize;
+    let end = at + FRAME_HEADER + length;
+    let Some(payload) = bytes.get(at + FRAME_HEADER..end) else { return false };
+    let padding = bytes.get(end..end.next_multiple_of(8)).unwrap_or_default();
+    is_like_a_frame(payload) && padding.iter().all(|byte| *byte == 0)
+}
+
+/// Every payload begins like this: in CBOR an array, of few elements, whose first one is an array.
+fn is_like_a_frame(payload: &[u8]) -> bool {
+    const ARRAY: u8 = 0x80;
+    payload.len() >= 2 && (ARRAY + 1..ARRAY + 8).contains(&payload[0]) && payload[1] & 0xe0 == ARRAY
 }
 
 /// What a segment holds.
@@ -107,7 +125,8 @@ pub fn read_segment(number: u64, bytes: &[u8], is_last: bool) -> Result<SegmentC
     let end = contents.end;
     let rest = bytes.get(end..).unwrap_or_default();
     contents.torn = rest.iter().take(FRAME_HEADER).any(|byte| *byte != 0);
-    let damaged = (8..rest.len()).step_by(8).any(|at| payload_at(number, rest, at).is_some());
+    let begins = |at: usize| may_begin_at(rest, at) && payload_at(number, rest, at).is_some();
+    let damaged = (8..rest.len()).step_by(8).any(begins);
     if damaged || (contents.torn && !is_last) {
         return Err(format!(
             "it is damaged at byte {end}: the frame there is unreadable, but later ones are not. \
@@ -165,6 +184,41 @@ mod tests {
                 Err(why) => assert!(at < begins[2] && why.contains("damaged"), "byte {at}: {why}"),
             }
         }
+    }
+
+    #[test]
+    fn frames_of_any_kind_are_found_behind_damage() {
+        let group = |range| crate::raft::GroupRecord { range: proto::RangeId(range), ..Default::default() };
+        let groups = |count| (0..count).map(group).collect();
+        let ceiling = Some(Timestamp(7));
+        let all = [
+            LogFrame { groups: groups(0), ceiling },
+            LogFrame { groups: groups(1), ceiling: None },
+            LogFrame { groups: groups(30), ceiling },
+            LogFrame { groups: groups(300), ceiling: None },
+        ];
+        for frame in all {
+            let mut bytes = new_segment(7);
+            bytes.truncate(SEGMENT_HEADER);
+            // What is unreadable, and then a frame.
+            bytes.extend([0xff; 24]);
+            bytes.extend(encode(7, &frame).expect("it is short").bytes);
+            bytes.resize(bytes.len() + 4096, 0);
+            assert!(read_segment(7, &bytes, true).is_err_and(|why| why.contains("damaged at byte 16")), "{frame:?}");
+        }
+    }
+
+    /// Of a segment that was recycled, nearly all is old: looking for frames in it must not take long. Each place here seems to begin one of megabytes.
+    #[test]
+    fn old_bytes_are_passed_over_quickly() {
+        let mut bytes = new_segment(7);
+        bytes.truncate(SEGMENT_HEADER);
+        while bytes.len() < 8 << 20 {
+            bytes.extend((3u32 << 20).to_le_bytes());
+            bytes.extend([0x82, 0x61, 0x82, 0x61]);
+        }
+        let contents = read_segment(7, &bytes, true).expect("there is no frame");
+        assert!(contents.frames.is_empty() && contents.torn);
     }
 
     #[test]
