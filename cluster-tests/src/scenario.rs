@@ -190,7 +190,7 @@ fn draw_transfers(knobs: &mut Knobs, replicas: usize, rng: &mut Rng) {
     if knobs.snapshots_max == 1 {
         // So slowly that crashes come in between.
         knobs.snapshot_piece_bytes = (knobs.snapshot_piece_bytes / 10).max(300);
-        knobs.snapshot_bytes_per_second = (knobs.snapshot_bytes_per_second / 50).max(80_000);
+        knobs.snapshot_bytes_per_second = (knobs.snapshot_bytes_per_second / 50).max(200_000);
     }
 }
 
