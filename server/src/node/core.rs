@@ -49,8 +49,6 @@ pub struct StorePicture {
     pub stats: StoreStats,
     pub ranges: usize,
     pub leads: usize,
-    /// Of all that it leads, serving or not, what somebody else could lead.
-    pub to_hand_over: usize,
     pub stopped: usize,
     pub log_bytes: usize,
 }
@@ -138,20 +136,28 @@ impl Core {
 
     /// A picture of the store, taken by its thread.
     pub async fn picture(&self) -> StorePicture {
-        let (sender, receiver) = futures::channel::oneshot::channel();
-        let look = move |store: &Store| {
-            let to_hand_over = store.to_hand_over();
-            let mut picture = StorePicture { stats: store.stats(), to_hand_over, ..StorePicture::default() };
+        let picture = self.look(|store| {
+            let mut picture = StorePicture { stats: store.stats(), ..StorePicture::default() };
             for replica in store.replicas() {
                 picture.ranges += 1;
                 picture.leads += usize::from(replica.is_serving());
                 picture.stopped += usize::from(replica.stopped.is_some());
                 picture.log_bytes += replica.group.log_bytes();
             }
-            let _ = sender.send(picture);
+            picture
+        });
+        picture.await
+    }
+
+    /// What the store's thread finds; nothing if it has ended.
+    async fn look<T: Default + Send + 'static>(&self, look: impl FnOnce(&Store) -> T + Send + 'static) -> T {
+        let (sender, receiver) = futures::channel::oneshot::channel();
+        let tell = move |store: &Store| {
+            // Whoever asked may have given up.
+            let _ = sender.send(look(store));
         };
-        if self.store.inputs.send(Input::Inspect(Box::new(look))).is_err() {
-            return StorePicture::default();
+        if self.store.inputs.send(Input::Inspect(Box::new(tell))).is_err() {
+            return T::default();
         }
         receiver.await.unwrap_or_default()
     }
@@ -162,7 +168,7 @@ impl Core {
         loop {
             let _ = self.store.inputs.send(Input::Event(Event::Leave));
             tokio::time::sleep(Duration::from_millis(20)).await;
-            if tokio::time::Instant::now() >= until || self.picture().await.to_hand_over == 0 {
+            if tokio::time::Instant::now() >= until || self.look(Store::to_hand_over).await == 0 {
                 return;
             }
         }

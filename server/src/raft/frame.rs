@@ -15,6 +15,7 @@
 use proto::codec;
 
 use super::record::LogFrame;
+use super::sums::Sums;
 
 const MAGIC: [u8; 8] = *b"MRDNLOG1";
 
@@ -49,10 +50,13 @@ pub struct EncodedFrame {
     pub step: usize,
 }
 
+/// The checksum of what precedes a payload in its frame's.
+fn seed(number: u64, length: usize) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&number.to_le_bytes()), &(length as u32).to_le_bytes())
+}
+
 fn checksum(number: u64, payload: &[u8]) -> u32 {
-    let seed = crc32c::crc32c(&number.to_le_bytes());
-    let seed = crc32c::crc32c_append(seed, &(payload.len() as u32).to_le_bytes());
-    crc32c::crc32c_append(seed, payload)
+    crc32c::crc32c_append(seed(number, payload.len()), payload)
 }
 
 /// Encodes a frame for the segment of this number.
@@ -61,7 +65,6 @@ fn checksum(number: u64, payload: &[u8]) -> u32 {
 /// A sentence, if it is too long for its length field.
 pub fn encode(number: u64, frame: &LogFrame) -> Result<EncodedFrame, String> {
     let payload = codec::encode(frame);
-    debug_assert!(is_like_a_frame(&payload), "frames are looked for by how they begin");
     let length = u32::try_from(payload.len()).map_err(|_| "a log frame exceeds 4 GiB")?;
     let mut bytes = Vec::with_capacity(payload.len() + 3 * FRAME_HEADER);
     bytes.extend_from_slice(&length.to_le_bytes());
@@ -72,30 +75,32 @@ pub fn encode(number: u64, frame: &LogFrame) -> Result<EncodedFrame, String> {
     Ok(EncodedFrame { bytes, step })
 }
 
-/// The payload of the frame at an offset, and where the next one goes; none at zeros, the segment's end, or bytes that are no frame.
-fn payload_at(number: u64, bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
+/// Where the payload of a frame at an offset would end, and its checksum; none at zeros and where the segment ends before.
+fn header_at(bytes: &[u8], at: usize) -> Option<(usize, u32)> {
     let header = bytes.get(at..at + FRAME_HEADER)?;
     let length = u32::from_le_bytes(header[..4].try_into().expect("four bytes")) as usize;
     let expected = u32::from_le_bytes(header[4..].try_into().expect("four bytes"));
-    let payload = bytes.get(at + FRAME_HEADER..at + FRAME_HEADER + length).filter(|_| length > 0)?;
-    (checksum(number, payload) == expected).then_some((payload, (at + FRAME_HEADER + length).next_multiple_of(8)))
-}
-
-/// Whether a frame may begin at an offset, by what is cheap to see. A recycled segment is full of what it held before, and the four bytes at any offset
-/// may seem to be a length: checksums of everything that long would take seconds to minutes.
-fn may_begin_at(bytes: &[u8], at: usize) -> bool {
-    let Some(header) = bytes.get(at..at + FRAME_HEADER) else { return false };
-    let length = u32::from_le_bytes(header[..4].try_into().expect("four bytes")) as usize;
     let end = at + FRAME_HEADER + length;
-    let Some(payload) = bytes.get(at + FRAME_HEADER..end) else { return false };
-    let padding = bytes.get(end..end.next_multiple_of(8)).unwrap_or_default();
-    is_like_a_frame(payload) && padding.iter().all(|byte| *byte == 0)
+    (length > 0 && end <= bytes.len()).then_some((end, expected))
 }
 
-/// Every payload begins like this: in CBOR an array, of few elements, whose first one is an array.
-fn is_like_a_frame(payload: &[u8]) -> bool {
-    const ARRAY: u8 = 0x80;
-    payload.len() >= 2 && (ARRAY + 1..ARRAY + 8).contains(&payload[0]) && payload[1] & 0xe0 == ARRAY
+/// The payload of the frame at an offset, and where the next one goes; none at zeros, the segment's end, or bytes that are no frame.
+fn payload_at(number: u64, bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    let (end, expected) = header_at(bytes, at)?;
+    let payload = &bytes[at + FRAME_HEADER..end];
+    (checksum(number, payload) == expected).then_some((payload, end.next_multiple_of(8)))
+}
+
+/// Whether there is a frame anywhere behind the first eight bytes. A recycled segment is full of what it held before, and four bytes at any place may seem
+/// to be a length of megabytes: so no place's payload is read for itself.
+fn holds_frame(number: u64, bytes: &[u8]) -> bool {
+    let places = (8..bytes.len()).step_by(8).filter_map(|at| Some((at + FRAME_HEADER, header_at(bytes, at)?)));
+    let mut places = places.peekable();
+    if places.peek().is_none() {
+        return false;
+    }
+    let sums = Sums::of(bytes);
+    places.any(|(start, (end, expected))| sums.append(seed(number, end - start), start, end) == expected)
 }
 
 /// What a segment holds.
@@ -125,9 +130,7 @@ pub fn read_segment(number: u64, bytes: &[u8], is_last: bool) -> Result<SegmentC
     let end = contents.end;
     let rest = bytes.get(end..).unwrap_or_default();
     contents.torn = rest.iter().take(FRAME_HEADER).any(|byte| *byte != 0);
-    let begins = |at: usize| may_begin_at(rest, at) && payload_at(number, rest, at).is_some();
-    let damaged = (8..rest.len()).step_by(8).any(begins);
-    if damaged || (contents.torn && !is_last) {
+    if holds_frame(number, rest) || (contents.torn && !is_last) {
         return Err(format!(
             "it is damaged at byte {end}: the frame there is unreadable, but later ones are not. \
              Replace this node's store: it cannot be trusted"
@@ -215,7 +218,7 @@ mod tests {
         bytes.truncate(SEGMENT_HEADER);
         while bytes.len() < 8 << 20 {
             bytes.extend((3u32 << 20).to_le_bytes());
-            bytes.extend([0x82, 0x61, 0x82, 0x61]);
+            bytes.extend([0x82, 0x61, 0x10, 0x00]);
         }
         let contents = read_segment(7, &bytes, true).expect("there is no frame");
         assert!(contents.frames.is_empty() && contents.torn);

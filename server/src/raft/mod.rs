@@ -10,6 +10,7 @@
 
 pub mod record;
 pub mod frame;
+mod sums;
 pub mod storage;
 pub mod members;
 pub mod group;

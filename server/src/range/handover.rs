@@ -83,9 +83,12 @@ impl Replica {
         to.is_some_and(|to| to.node == node)
     }
 
-    /// Whoever was to lead cannot: another one shall.
-    pub fn hand_over_to_another(&mut self, cx: &Surroundings<'_>, to: u64) {
+    /// Whoever was to lead does not: another one shall, if there is one.
+    pub fn hand_over_to_another(&mut self, cx: &Surroundings<'_>) {
+        let tried = self.leading.as_ref().and_then(|leading| leading.handover).map(|handover| handover.to);
+        let successor = self.successor(cx.resting, tried);
         let Some(handover) = self.leading.as_mut().and_then(|leading| leading.handover.as_mut()) else { return };
+        let to = successor.unwrap_or(handover.to);
         handover.to = to;
         handover.told = cx.now;
         if handover.applied {
@@ -112,8 +115,7 @@ impl Replica {
             self.group.resign();
             self.dirty = true;
         } else if handover.applied && cx.now >= handover.told + TELL_AGAIN {
-            let to = self.group.successor(&[handover.to]).unwrap_or(handover.to);
-            self.hand_over_to_another(cx, to);
+            self.hand_over_to_another(cx);
         }
     }
 }

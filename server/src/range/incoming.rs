@@ -13,7 +13,7 @@
 //! by its log, which may hold entries that others count on. It stands for no election, and entries that are committed are not applied: the
 //! contents that come are further.
 //!
-//! How far contents have come is written down with every piece ([`Progress`]), so that after a crash the transfer goes on where the engine has it; if the
+//! How far contents have come is written down with every piece ([`Intake`]), so that after a crash the transfer goes on where the engine has it; if the
 //! version can still be had, that is: whoever gives it keeps the log for it for a while only.
 
 use std::time::Duration;
@@ -26,7 +26,7 @@ use txn::engine::EngineError;
 
 use super::replica::{Replica, Surroundings};
 use super::snapshot::{self, Manifest, Piece, Version, Word};
-use super::state::{self, Applied, Position, Progress};
+use super::state::{self, Applied, Intake, Position};
 use crate::probe::Path;
 use crate::raft::group::{decode_message, encode_message};
 
@@ -61,17 +61,17 @@ impl Incoming {
     ///
     /// # Errors
     /// [`EngineError::Corrupt`] if what was written down makes no sense.
-    pub fn resumed(progress: &Progress) -> Result<Incoming, EngineError> {
-        let offer = decode_message(&progress.offer).map_err(EngineError::Corrupt)?;
-        let (next, as_of) = (progress.next.clone(), progress.as_of);
-        Ok(Incoming { next, as_of, ..Incoming::new(progress.from, &offer)? })
+    pub fn resumed(intake: &Intake) -> Result<Incoming, EngineError> {
+        let offer = decode_message(&intake.offer).map_err(EngineError::Corrupt)?;
+        let (next, as_of) = (intake.next.clone(), intake.as_of);
+        Ok(Incoming { next, as_of, ..Incoming::new(intake.from, &offer)? })
     }
 
-    fn progress(&self, replica: ReplicaId) -> Progress {
+    fn intake(&self, replica: ReplicaId) -> Intake {
         let mut offer = self.offer.clone();
         offer.snapshot = Some(self.snapshot.clone());
         let (next, as_of) = (self.next.clone(), self.as_of);
-        Progress { replica, offer: encode_message(&offer).into(), from: self.from, next, as_of }
+        Intake { replica, offer: encode_message(&offer).into(), from: self.from, next, as_of }
     }
 
     /// What the contents lie in.
@@ -124,7 +124,7 @@ impl Replica {
         self.lose_contents(cx)?;
         let mut batch = WriteBatch::default();
         snapshot::clear(&mut batch, &incoming.span());
-        state::put_progress(&mut batch, self.state.descriptor.id, &incoming.progress(self.me.id));
+        state::put_intake(&mut batch, self.state.descriptor.id, &incoming.intake(self.me.id));
         cx.engine.write(batch)
     }
 
@@ -175,7 +175,7 @@ impl Replica {
         let is_last = piece.next.is_none();
         if let Some(next) = piece.next {
             incoming.next = next;
-            state::put_progress(&mut batch, self.state.descriptor.id, &incoming.progress(self.me.id));
+            state::put_intake(&mut batch, self.state.descriptor.id, &incoming.intake(self.me.id));
         }
         cx.engine.write(batch)?;
         cx.receive(piece.rows.len());
@@ -204,7 +204,7 @@ impl Replica {
         }
         cx.knobs.probe.took(Path::TransferGivenUp);
         let mut batch = WriteBatch::default();
-        state::remove_progress(&mut batch, self.state.descriptor.id);
+        state::remove_intake(&mut batch, self.state.descriptor.id);
         if let Err(error) = cx.engine.write(batch) {
             self.stop(cx, &error);
         }
@@ -270,7 +270,7 @@ impl Replica {
         let mut batch = WriteBatch::default();
         state::put_state(&mut batch, &self.state);
         state::put_applied(&mut batch, self.state.descriptor.id, self.applied);
-        state::remove_progress(&mut batch, self.state.descriptor.id);
+        state::remove_intake(&mut batch, self.state.descriptor.id);
         cx.engine.write(batch)?;
         cx.knobs.probe.took(Path::SnapshotInstalled);
         self.dirty = true;

@@ -203,6 +203,9 @@ impl Replica {
         if replica.id == self.me.id {
             return Ok(ReplyBody::Ok);
         }
+        if cx.resting.holds(to) {
+            return Err(Refusal::Busy(format!("{to} is to lead nothing now")));
+        }
         self.may_reshape()?;
         let status = self.status();
         let seen = status.replicas.iter().find(|seen| seen.id == replica.id);

@@ -50,12 +50,26 @@ pub struct Surroundings<'a> {
     pub answering: &'a BTreeSet<NodeId>,
     /// Those that fell silent, or turned out to have been started anew, since the last Raft tick.
     pub lost: &'a BTreeSet<NodeId>,
+    pub resting: Resting<'a>,
     pub engine: &'a mut dyn Engine,
     /// From when on the store takes in more contents: what came used up its allowance until then.
     pub receiving: &'a mut Duration,
     /// What a request asks this replica to take in, as this store's replica of it has it.
     pub neighbour: Option<RangeState>,
     pub effects: &'a mut Effects,
+}
+
+/// The nodes that are to be handed nothing: members that drain, and those whose process is about to stop.
+#[derive(Clone, Copy)]
+pub struct Resting<'a> {
+    pub members: &'a BTreeSet<NodeId>,
+    pub leaving: &'a BTreeSet<NodeId>,
+}
+
+impl Resting<'_> {
+    pub fn holds(&self, node: NodeId) -> bool {
+        self.members.contains(&node) || self.leaving.contains(&node)
+    }
 }
 
 impl Surroundings<'_> {
@@ -379,6 +393,13 @@ impl Replica {
 
     pub fn descriptor(&self) -> &RangeDescriptor {
         &self.state.descriptor
+    }
+
+    /// On a leader, the follower that would lead best in its place, but for one that was tried, and those on nodes that rest.
+    pub fn successor(&self, nodes: Resting<'_>, tried: Option<u64>) -> Option<u64> {
+        let resting = self.descriptor().replicas.iter().filter(|other| nodes.holds(other.node));
+        let but: Vec<u64> = resting.map(|other| other.id.0).chain(tried).collect();
+        self.group.successor(&but)
     }
 
     /// The node that leads, as far as this replica knows.

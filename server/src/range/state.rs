@@ -9,7 +9,7 @@ use txn::keys;
 
 const DESCRIPTOR: &[u8] = b"descriptor";
 const TOMBSTONE: &[u8] = b"tombstone";
-const PROGRESS: &[u8] = b"progress";
+const INTAKE: &[u8] = b"intake";
 
 /// How far the engine has come. Written with every batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -107,7 +107,7 @@ impl Tombstone {
 
 /// How far contents have come in: see [`super::incoming`]. Written with every piece.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Progress {
+pub struct Intake {
     /// Which replica takes them in.
     #[n(0)]
     pub replica: ReplicaId,
@@ -148,15 +148,15 @@ pub fn put_state(batch: &mut WriteBatch, state: &RangeState) {
 pub fn remove_state(batch: &mut WriteBatch, range: RangeId) {
     batch.remove(Space::Applied, keys::range_state(range, b""));
     batch.remove(Space::Local, keys::range_state(range, DESCRIPTOR));
-    remove_progress(batch, range);
+    remove_intake(batch, range);
 }
 
-pub fn put_progress(batch: &mut WriteBatch, range: RangeId, progress: &Progress) {
-    batch.put(Space::Local, keys::range_state(range, PROGRESS), codec::encode(progress));
+pub fn put_intake(batch: &mut WriteBatch, range: RangeId, intake: &Intake) {
+    batch.put(Space::Local, keys::range_state(range, INTAKE), codec::encode(intake));
 }
 
-pub fn remove_progress(batch: &mut WriteBatch, range: RangeId) {
-    batch.remove(Space::Local, keys::range_state(range, PROGRESS));
+pub fn remove_intake(batch: &mut WriteBatch, range: RangeId) {
+    batch.remove(Space::Local, keys::range_state(range, INTAKE));
 }
 
 pub fn put_tombstone(batch: &mut WriteBatch, range: RangeId, tombstone: &Tombstone) {
@@ -177,15 +177,15 @@ pub fn tombstone(engine: &dyn Engine, range: RangeId) -> Result<Option<Tombstone
 /// # Errors
 /// When the engine fails, or what it holds makes no sense.
 pub fn load_all(engine: &dyn Engine) -> Result<Vec<(RangeState, Applied)>, EngineError> {
-    all_with(engine, DESCRIPTOR)?.into_iter().map(|(id, _)| load(engine, id)).collect()
+    all_with(engine, DESCRIPTOR)?.into_iter().map(|(id, bytes)| load(engine, id, &bytes)).collect()
 }
 
 /// All contents that are on their way in, in order of range id.
 ///
 /// # Errors
 /// When the engine fails, or what it holds makes no sense.
-pub fn all_progress(engine: &dyn Engine) -> Result<Vec<(RangeId, Progress)>, EngineError> {
-    let found = all_with(engine, PROGRESS)?.into_iter();
+pub fn all_intakes(engine: &dyn Engine) -> Result<Vec<(RangeId, Intake)>, EngineError> {
+    let found = all_with(engine, INTAKE)?.into_iter();
     found.map(|(id, bytes)| Ok((id, codec::decode("how far contents have come in", &bytes)?))).collect()
 }
 
@@ -200,14 +200,11 @@ fn all_with(engine: &dyn Engine, what: &[u8]) -> Result<Vec<(RangeId, Vec<u8>)>,
     Ok(found)
 }
 
-fn load(engine: &dyn Engine, id: RangeId) -> Result<(RangeState, Applied), EngineError> {
-    let read = |space: Space, what: &[u8], name: &str| {
-        engine
-            .get(space, &keys::range_state(id, what))?
-            .ok_or_else(|| EngineError::Corrupt(format!("{id} lacks its {name}")))
-    };
-    let mut state: RangeState = codec::decode("a range's state", &read(Space::Local, DESCRIPTOR, "state")?)?;
-    let applied: Applied = codec::decode("a range's applied index", &read(Space::Applied, b"", "applied index")?)?;
+fn load(engine: &dyn Engine, id: RangeId, state: &[u8]) -> Result<(RangeState, Applied), EngineError> {
+    let applied = engine.get(Space::Applied, &keys::range_state(id, b""))?;
+    let applied = applied.ok_or_else(|| EngineError::Corrupt(format!("{id} lacks its applied index")))?;
+    let applied: Applied = codec::decode("a range's applied index", &applied)?;
+    let mut state: RangeState = codec::decode("a range's state", state)?;
     state.closed = state.closed.max(applied.closed);
     Ok((state, applied))
 }

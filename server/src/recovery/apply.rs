@@ -24,7 +24,7 @@ use crate::env::Clock;
 use crate::raft::record::{HardState, LogPosition};
 use crate::raft::{GroupRecord, LogFrame, RecoveredGroup, RecoveredLog};
 use crate::range::merge::{Contents, Subsume};
-use crate::range::replica::{Bootstrap, Effects, FRESH_APPLIED, Replica, Surroundings};
+use crate::range::replica::{Bootstrap, Effects, FRESH_APPLIED, Replica, Resting, Surroundings};
 use crate::range::snapshot;
 use crate::range::state::{self, Applied, RangeState, Tombstone};
 
@@ -155,8 +155,8 @@ impl<'a> Share<'a> {
             }
         }
         // What was coming in is asked for anew.
-        for (range, _) in state::all_progress(engine)? {
-            state::remove_progress(&mut batch, range);
+        for (range, _) in state::all_intakes(engine)? {
+            state::remove_intake(&mut batch, range);
         }
         for target in self.targets.values() {
             if target.plan.action == Action::Empty {
@@ -284,6 +284,7 @@ impl Applying<'_> {
             disk_stalls: false,
             answering: &BTreeSet::new(),
             lost: &BTreeSet::new(),
+            resting: Resting { members: &BTreeSet::new(), leaving: &BTreeSet::new() },
             engine: &mut *self.engine,
             receiving: &mut receiving,
             effects: &mut effects,

@@ -25,6 +25,8 @@ pub(super) struct Liveness {
     watched: BTreeMap<NodeId, BTreeSet<RangeId>>,
     /// Nodes that fell silent, or turned out to have been started anew, since the last Raft tick.
     lost: BTreeSet<NodeId>,
+    /// Nodes that said that they are about to stop, and have not been heard of in another life.
+    leaving: BTreeSet<NodeId>,
     /// Quiet ranges that are to be woken.
     waking: BTreeSet<RangeId>,
     ticked: Duration,
@@ -37,8 +39,6 @@ struct Peer {
     /// When it last sent a Raft message.
     raft: Option<Duration>,
     run: Option<u64>,
-    /// In which of its lives it said that it is about to stop.
-    leaving: Option<u64>,
     /// The last range that the roll call came to.
     called: Option<RangeId>,
 }
@@ -83,19 +83,19 @@ impl Liveness {
     pub fn hear_run(&mut self, node: NodeId, run: u64) {
         let known = self.peers.entry(node).or_default().run.replace(run);
         if known.is_some_and(|known| known != run) {
+            self.leaving.remove(&node);
             self.lost.insert(node);
             self.change(node);
         }
     }
 
     /// A node says that this life of it is about to end. Says whether that is news.
-    pub fn hear_leaving(&mut self, node: NodeId, run: u64) -> bool {
-        self.peers.entry(node).or_default().leaving.replace(run) != Some(run)
+    pub fn hear_leaving(&mut self, node: NodeId) -> bool {
+        self.leaving.insert(node)
     }
 
-    /// Whether a node is about to stop, or has, and has not been heard of in another life.
-    pub fn is_leaving(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.leaving.is_some() && peer.leaving == peer.run)
+    pub fn leaving(&self) -> &BTreeSet<NodeId> {
+        &self.leaving
     }
 
     /// Notices who is silent.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::message::{Body, Envelope, RaftMessage};
-use proto::range::RangeOperation;
 use proto::request::{Operation, RangeRequest, Refusal, Response};
 use proto::{
     ClusterId, Epoch, Key, NodeId, NodeState, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, ReplicaRole,
@@ -25,7 +24,9 @@ use crate::env::Clock;
 use crate::probe::{Path, Point};
 use crate::raft::RecoveredGroup;
 use crate::raft::group::decode_message;
-use crate::range::replica::{Bootstrap, Counts, Effects, FRESH_APPLIED, Origin, Replica, Surroundings, fresh_log};
+use crate::range::replica::{
+    Bootstrap, Counts, Effects, FRESH_APPLIED, Origin, Replica, Resting, Surroundings, fresh_log,
+};
 use crate::range::state::{self, Applied, RangeState};
 
 /// What a store is made with.
@@ -234,13 +235,6 @@ impl Store {
 
     fn receive_request(&mut self, now: Duration, origin: Origin, request: RangeRequest, out: &mut Vec<Effect>) {
         let range = request.range;
-        if let Operation::Range(RangeOperation::Transfer(to)) = &request.operation
-            && self.rests(*to)
-        {
-            let response = Response::Refused(Refusal::Busy(format!("{to} is to lead nothing now")));
-            out.push(Effect::Send { to: origin.node, body: Body::Response { id: origin.id, response } });
-            return;
-        }
         if let Operation::Range(operation) = &request.operation
             && self.receive_of_merge(now, origin, &request, operation, out)
         {
@@ -380,6 +374,7 @@ impl Store {
             clock: self.clock.as_ref(),
             answering: self.listed.liveness.answering(),
             lost: self.listed.liveness.lost(),
+            resting: Resting { members: &self.resting, leaving: self.listed.liveness.leaving() },
             knobs: &self.config.knobs,
             engine: self.engine.as_mut(),
             receiving: &mut self.receiving,

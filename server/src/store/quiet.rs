@@ -174,7 +174,7 @@ impl Store {
 
     pub(super) fn hear_beat(&mut self, now: Duration, from: NodeId, beat: &Beat, out: &mut Vec<Effect>) {
         self.listed.liveness.hear_run(from, beat.run);
-        if beat.leaving && self.listed.liveness.hear_leaving(from, beat.run) {
+        if beat.leaving && self.listed.liveness.hear_leaving(from) {
             self.hand_elsewhere(now, from, out);
         }
         let quiet = |called: &&LedRange| {

@@ -18,7 +18,7 @@ use crate::range::apply::merge_in;
 use crate::range::incoming::Incoming;
 use crate::range::replica::{Bootstrap, FRESH_APPLIED};
 use crate::range::snapshot;
-use crate::range::state::{self, Applied, Progress, RangeState, Tombstone};
+use crate::range::state::{self, Applied, Intake, RangeState, Tombstone};
 
 /// The range that holds the descriptors of all ranges, and the counters.
 pub const META_RANGE: RangeId = RangeId(1);
@@ -85,16 +85,16 @@ impl Store {
         for bootstrap in bootstraps {
             store.add_replica(bootstrap, false).map_err(EngineError::Corrupt)?;
         }
-        for (range, progress) in coming_in {
-            store.resume(range, &progress)?;
+        for (range, intake) in coming_in {
+            store.resume(range, &intake)?;
         }
         Ok(store)
     }
 
     /// Contents go on coming in where a crash left them.
-    fn resume(&mut self, range: RangeId, progress: &Progress) -> Result<(), EngineError> {
-        let incoming = Incoming::resumed(progress)?;
-        self.add_hollow(range, &incoming.span().start, progress.replica).map_err(EngineError::Corrupt)?;
+    fn resume(&mut self, range: RangeId, intake: &Intake) -> Result<(), EngineError> {
+        let incoming = Incoming::resumed(intake)?;
+        self.add_hollow(range, &incoming.span().start, intake.replica).map_err(EngineError::Corrupt)?;
         if let Some(replica) = self.replicas.get_mut(&range) {
             replica.incoming = Some(incoming);
         }
@@ -105,7 +105,7 @@ impl Store {
 }
 
 /// The replicas that the engine holds, and the contents that were coming in.
-type Found = (Vec<(RangeState, Applied)>, Vec<(RangeId, Progress)>);
+type Found = (Vec<(RangeState, Applied)>, Vec<(RangeId, Intake)>);
 
 /// What the engine holds. Deletes what a crash left of a removed replica, and of contents that cannot be completed.
 fn tidy_up(engine: &mut dyn Engine, node: NodeId, log: &mut RecoveredLog) -> Result<Found, EngineError> {
@@ -132,14 +132,14 @@ fn tidy_up(engine: &mut dyn Engine, node: NodeId, log: &mut RecoveredLog) -> Res
     }
     let mut held: Vec<Span> = known.iter().map(|(state, _)| state.descriptor.span()).collect();
     let mut coming_in = Vec::new();
-    for (range, progress) in state::all_progress(engine)? {
-        let span = Incoming::resumed(&progress)?.span();
+    for (range, intake) in state::all_intakes(engine)? {
+        let span = Incoming::resumed(&intake)?.span();
         let merged = taken_in.contains_key(&range);
-        if !merged && is_wanted(engine, log, range, &progress)? && !held.iter().any(|other| other.overlaps(&span)) {
+        if !merged && is_wanted(engine, log, range, &intake)? && !held.iter().any(|other| other.overlaps(&span)) {
             held.push(span);
-            coming_in.push((range, progress));
+            coming_in.push((range, intake));
         } else {
-            state::remove_progress(&mut batch, range);
+            state::remove_intake(&mut batch, range);
         }
     }
     held.sort_by(|a, b| a.start.cmp(&b.start));
@@ -161,15 +161,10 @@ fn tidy_up(engine: &mut dyn Engine, node: NodeId, log: &mut RecoveredLog) -> Res
 }
 
 /// Whether a replica that was taking in contents still belongs here, as far as can be known.
-fn is_wanted(
-    engine: &dyn Engine,
-    log: &RecoveredLog,
-    range: RangeId,
-    progress: &Progress,
-) -> Result<bool, EngineError> {
-    let later = state::tombstone(engine, range)?.is_some_and(|tombstone| progress.replica < tombstone.next_replica);
+fn is_wanted(engine: &dyn Engine, log: &RecoveredLog, range: RangeId, intake: &Intake) -> Result<bool, EngineError> {
+    let later = state::tombstone(engine, range)?.is_some_and(|tombstone| intake.replica < tombstone.next_replica);
     let of = log.groups.get(&range).map_or(0, |group| group.replica);
-    Ok(!later && (of == 0 || of == progress.replica.0))
+    Ok(!later && (of == 0 || of == intake.replica.0))
 }
 
 /// Ranges that were merged into others, as the logs of replicas without contents know and could not apply: see [`crate::range::merge`].

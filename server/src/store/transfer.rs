@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use proto::message::{Beat, Body};
-use proto::{NodeId, RangeId, ReplicaDescriptor};
+use proto::{NodeId, RangeId};
 
 use super::event::Effect;
 use super::machine::Store;
 use crate::probe::Path;
-use crate::range::Replica;
+use crate::range::replica::Resting;
 
 /// How leadership is given away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,31 +33,22 @@ impl Store {
         self.drain(now, Haste::Planned, out);
     }
 
-    /// Whether a node is to be handed nothing.
-    pub(super) fn rests(&self, node: NodeId) -> bool {
-        self.resting.contains(&node) || self.listed.liveness.is_leaving(node)
-    }
-
     /// How many ranges are led here that somebody else could lead.
     pub fn to_hand_over(&self) -> usize {
-        self.replicas().filter(|replica| replica.group.is_leader() && self.successor(replica).is_some()).count()
+        let led = self.replicas().filter(|replica| replica.group.is_leader());
+        led.filter(|replica| replica.successor(self.resting_nodes(), None).is_some()).count()
     }
 
-    /// Who would lead a range best in the place of its leader here.
-    fn successor(&self, replica: &Replica) -> Option<u64> {
-        let rests = |other: &&ReplicaDescriptor| self.rests(other.node);
-        let resting: Vec<u64> = replica.descriptor().replicas.iter().filter(rests).map(|r| r.id.0).collect();
-        replica.group.successor(&resting)
+    fn resting_nodes(&self) -> Resting<'_> {
+        Resting { members: &self.resting, leaving: self.listed.liveness.leaving() }
     }
 
     /// What is being handed to a node that is about to stop goes to others.
     pub(super) fn hand_elsewhere(&mut self, now: Duration, leaving: NodeId, out: &mut Vec<Effect>) {
-        let handed = |replica: &&Replica| replica.is_handing_over_to(leaving);
-        let found = self.replicas().filter(handed);
-        let found: Vec<_> = found.map(|replica| (replica.descriptor().id, self.successor(replica))).collect();
-        for (range, successor) in found {
-            let Some(successor) = successor else { continue };
-            self.with_replica(now, range, out, |replica, cx| replica.hand_over_to_another(cx, successor));
+        let handed = self.replicas().filter(|replica| replica.is_handing_over_to(leaving));
+        let handed: Vec<RangeId> = handed.map(|replica| replica.descriptor().id).collect();
+        for range in handed {
+            self.with_replica(now, range, out, |replica, cx| replica.hand_over_to_another(cx));
         }
     }
 
@@ -73,12 +64,12 @@ impl Store {
     pub fn transfer(&mut self, now: Duration, range: RangeId, haste: Haste, out: &mut Vec<Effect>) {
         self.rouse(now, range, out);
         let Some(replica) = self.replicas.get(&range).filter(|r| r.group.is_leader()) else { return };
-        let Some(follower) = self.successor(replica) else { return };
-        let planned = haste == Haste::Planned && replica.is_serving();
         // What is under way already goes on by itself.
         if haste == Haste::Planned && replica.is_handing_over() {
             return;
         }
+        let Some(follower) = replica.successor(self.resting_nodes(), None) else { return };
+        let planned = haste == Haste::Planned && replica.is_serving();
         self.config.knobs.probe.took(Path::Transferred);
         self.with_replica(now, range, out, |replica, cx| {
             if planned {
