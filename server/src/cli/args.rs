@@ -227,6 +227,35 @@ pub enum BenchArgs {
     /// What a split costs the transfers under way: the bank on a cluster in processes of its own in a temporary directory, looked at when ranges
     /// are split and when nothing happens, in turn.
     Split(SplitArgs),
+    /// What a rolling restart costs the transfers under way: the bank on a cluster in processes of its own in a temporary directory, looked at when
+    /// a node is stopped and started again, and when nothing happens, in turn.
+    Restart(RestartArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RestartArgs {
+    /// How many nodes, restarted one after the other.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=64))]
+    pub nodes: u8,
+    /// How often each node is restarted.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// From a node's answer after its restart until the next one stops; before it, nothing happens for as long.
+    #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = parse_duration)]
+    pub pause: Duration,
+    /// Drain each node before it is stopped, as an operator would who takes the time.
+    #[arg(long)]
+    pub drain: bool,
+    #[arg(long, default_value_t = 1_000)]
+    pub accounts: u64,
+    #[arg(long, default_value_t = 16)]
+    pub clients: usize,
+    /// How many ranges the accounts are spread over.
+    #[arg(long, default_value_t = 8)]
+    pub ranges: u64,
+    /// Ranges besides, which nobody asks anything.
+    #[arg(long, default_value_t = 200, value_name = "COUNT")]
+    pub idle_ranges: u64,
 }
 
 #[derive(Debug, clap::Args)]

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use crate::driver::{Error, Result};
 
 const ACCOUNTS_MAX: u64 = 10_000_000;
@@ -38,6 +40,8 @@ pub struct BankOptions {
     pub audit_pause: Duration,
     /// Transfers so far, for whoever watches the run.
     pub transferred: Arc<AtomicU64>,
+    /// Ends the run before its duration is over, when told.
+    pub enough: Arc<Notify>,
 }
 
 impl BankOptions {
@@ -57,6 +61,7 @@ impl BankOptions {
             loaded: false,
             audit_pause: Duration::from_millis(20),
             transferred: Arc::default(),
+            enough: Arc::default(),
         }
     }
 

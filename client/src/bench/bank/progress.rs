@@ -11,7 +11,7 @@ use super::Run;
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Waits for the run's duration, then tells everyone to stop.
+/// Waits for the run's duration, or until it is said to be enough, then tells everyone to stop.
 pub async fn watch(run: &Run) {
     let started = Instant::now();
     let end = started + run.options.duration;
@@ -19,7 +19,11 @@ pub async fn watch(run: &Run) {
     let mut seconds = 0;
     loop {
         let next = end.min(Instant::now() + EVERY);
-        tokio::time::sleep_until(next).await;
+        tokio::select! {
+            biased;
+            () = run.options.enough.notified() => break,
+            () = tokio::time::sleep_until(next) => {}
+        }
         if Instant::now() >= end {
             break;
         }

@@ -59,8 +59,7 @@ impl Fleet {
     /// Starts all nodes, and waits until they listen.
     fn launch(&mut self) -> Result<(), String> {
         for (number, address) in self.addresses.iter().enumerate() {
-            let store = self.folder.join(format!("node{}", number + 1));
-            self.nodes.push(Process::start(&store, address, &self.addresses)?);
+            self.nodes.push(Process::start(&self.store(number), address, &self.addresses)?);
         }
         Ok(())
     }
@@ -72,6 +71,35 @@ impl Fleet {
         self.launch()?;
         self.wait_until_served().await?;
         Ok(started.elapsed())
+    }
+
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn address(&self, node: usize) -> &str {
+        &self.addresses[node]
+    }
+
+    /// Stops one node and starts it again while the others run. Says how long it took to stop, and to start until it listened.
+    pub async fn restart_one(&mut self, node: usize) -> Result<(Duration, Duration), String> {
+        let process = self.nodes.remove(node);
+        let (store, address, join) = (self.store(node), self.addresses[node].clone(), self.addresses.clone());
+        let again = move || {
+            let began = Instant::now();
+            process.stop()?;
+            let stopped = began.elapsed();
+            let process = Process::start(&store, &address, &join)?;
+            Ok::<_, String>((process, stopped, began.elapsed() - stopped))
+        };
+        // Waiting for a process blocks.
+        let (process, stop, start) = tokio::task::spawn_blocking(again).await.map_err(|e| e.to_string())??;
+        self.nodes.insert(node, process);
+        Ok((stop, start))
+    }
+
+    fn store(&self, node: usize) -> PathBuf {
+        self.folder.join(format!("node{}", node + 1))
     }
 
     pub async fn client(&self) -> Result<Client, String> {

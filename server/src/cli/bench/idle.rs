@@ -6,16 +6,13 @@
 use std::time::{Duration, Instant};
 
 use client::driver::Client;
-use futures::future::try_join_all;
 
 use super::fleet::{Fleet, Usage};
+use super::idle_table;
 use super::median::Table;
 use crate::cli::args::IdleArgs;
 use crate::cli::scratch::Scratch;
 
-/// Who split the table at a time, and split points of one ALTER TABLE.
-const SPLITTERS: u64 = 16;
-const BATCH_SPLITS: u64 = 50;
 /// How long ranges may take to fall quiet; and how many Raft ticks a second are still called quiet.
 const RESTS_WITHIN: Duration = Duration::from_secs(180);
 const TICKS_AT_REST: u64 = 60;
@@ -40,7 +37,7 @@ pub async fn run(args: IdleArgs) -> Result<String, String> {
         let fleet = Fleet::start(&scratch, &format!("with-{ranges}"), 1).await?;
         eprintln!("splitting a table into {ranges} ranges");
         let began = Instant::now();
-        split(&fleet.client().await?, *ranges).await.map_err(|e| e.to_string())?;
+        idle_table::create(&fleet.client().await?, *ranges).await.map_err(|e| e.to_string())?;
         found.splitting = began.elapsed();
         fleets.push(fleet);
     }
@@ -69,29 +66,6 @@ pub async fn run(args: IdleArgs) -> Result<String, String> {
 
 fn usages(fleets: &[Fleet]) -> Result<Vec<Usage>, String> {
     fleets.iter().map(Fleet::usage).collect()
-}
-
-/// Makes a table of so many ranges.
-async fn split(client: &Client, ranges: u64) -> client::driver::Result<()> {
-    client.execute("CREATE TABLE idle (id INT8 PRIMARY KEY)", &[]).await?;
-    let points: Vec<u64> = (1..ranges).collect();
-    let share = points.len().div_ceil(SPLITTERS as usize).max(1);
-    // One after the other, so that everyone has a range to begin with.
-    for part in points.chunks(share) {
-        split_at(client, &part[..1]).await?;
-    }
-    let parts = points.chunks(share).map(async |part| {
-        for batch in part[1..].chunks(BATCH_SPLITS as usize) {
-            split_at(client, batch).await?;
-        }
-        Ok(())
-    });
-    try_join_all(parts).await.map(drop)
-}
-
-async fn split_at(client: &Client, points: &[u64]) -> client::driver::Result<()> {
-    let rows: Vec<String> = points.iter().map(|point| format!("({point})")).collect();
-    client.execute(&format!("ALTER TABLE idle SPLIT AT VALUES {}", rows.join(", ")), &[]).await.map(drop)
 }
 
 /// Waits until hardly any range of these clusters is awake.

@@ -2,7 +2,10 @@
 
 mod fleet;
 mod median;
+mod pace;
 mod idle;
+mod idle_table;
+mod restart;
 mod spread;
 mod split;
 
@@ -19,6 +22,7 @@ pub async fn run(args: BenchArgs) -> ExitCode {
     match args {
         BenchArgs::Bank(bank) => run_bank(bank.into_options()).await,
         BenchArgs::Idle(args) => print(idle::run(args).await),
+        BenchArgs::Restart(args) => print(restart::run(args).await),
         BenchArgs::Spread(args) => print(spread::run(args).await),
         BenchArgs::Split(args) => print(split::run(args).await),
     }

@@ -5,7 +5,7 @@
 //! over many moments tell the two apart.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use client::bench::bank::{self, BankOptions, Verdict};
@@ -13,15 +13,13 @@ use client::driver::Client;
 
 use super::fleet::Fleet;
 use super::median::{Table, median};
+use super::pace::{Pace, Watch};
 use crate::cli::args::SplitArgs;
 use crate::cli::scratch::Scratch;
 
 const WARM_UP: Duration = Duration::from_secs(5);
 /// What is looked at before a moment, and after it.
 const SECOND: Duration = Duration::from_secs(1);
-const SAMPLE_EVERY: Duration = Duration::from_millis(10);
-/// Samples in which transfers are counted to find the worst moment of a second.
-const WINDOW: usize = 10;
 
 /// When something happened, or nothing did.
 struct Moment {
@@ -58,31 +56,19 @@ pub async fn run(args: SplitArgs) -> Result<String, String> {
     eprintln!("loading {} accounts into {} ranges", args.accounts, args.ranges);
     bank::load(&options).await.map_err(|e| e.to_string())?;
     let client = fleet.client().await?;
-    let over = Arc::new(AtomicBool::new(false));
-    let samples = tokio::spawn(sample(transferred, over.clone()));
+    let watch = Watch::start(transferred);
     let running = tokio::spawn(bank::run(BankOptions { loaded: true, ..options }));
     tokio::time::sleep(WARM_UP).await;
     let moments = split_now_and_then(&client, &args).await?;
     let report = running.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
-    over.store(true, Ordering::Relaxed);
+    let pace = watch.stop().await?;
     if report.verdict == Verdict::Violation {
         return Err(format!("the money does not add up:\n{report}"));
     }
-    let samples = samples.await.map_err(|e| e.to_string())?;
     let seen = |split: bool| -> Vec<Seen> {
-        moments.iter().filter(|moment| moment.split == split).map(|moment| Seen::at(moment, &samples)).collect()
+        moments.iter().filter(|moment| moment.split == split).map(|moment| Seen::at(moment, &pace)).collect()
     };
     Ok(table(&[seen(false), seen(true)]))
-}
-
-/// Counts the transfers so far, again and again.
-async fn sample(transferred: Arc<AtomicU64>, over: Arc<AtomicBool>) -> Vec<(Instant, u64)> {
-    let mut samples = Vec::new();
-    while !over.load(Ordering::Relaxed) {
-        samples.push((Instant::now(), transferred.load(Ordering::Relaxed)));
-        tokio::time::sleep(SAMPLE_EVERY).await;
-    }
-    samples
 }
 
 async fn split_now_and_then(client: &Client, args: &SplitArgs) -> Result<Vec<Moment>, String> {
@@ -103,43 +89,16 @@ async fn split_now_and_then(client: &Client, args: &SplitArgs) -> Result<Vec<Mom
 }
 
 impl Seen {
-    fn at(moment: &Moment, samples: &[(Instant, u64)]) -> Seen {
-        let within = |from: Instant| -> Vec<(Instant, u64)> {
-            samples.iter().filter(|(at, _)| (from..from + SECOND).contains(at)).copied().collect()
-        };
-        let (before, after) = (within(moment.at - SECOND), within(moment.at));
-        let worst = after.windows(WINDOW + 1).map(per_second).fold(f64::INFINITY, f64::min);
+    fn at(moment: &Moment, pace: &Pace) -> Seen {
+        let pause = pace.longest_pause(moment.at, SECOND).map_or(Duration::ZERO, |pause| pause.took);
         Seen {
-            before: per_second(&before),
-            after: per_second(&after),
-            worst: if worst.is_finite() { worst } else { 0.0 },
-            pause_ms: longest_pause(&after).as_secs_f64() * 1e3,
+            before: pace.per_second(moment.at - SECOND, SECOND),
+            after: pace.per_second(moment.at, SECOND),
+            worst: pace.slowest_tenth_of_second(moment.at, SECOND),
+            pause_ms: pause.as_secs_f64() * 1e3,
             took_ms: moment.took.as_secs_f64() * 1e3,
         }
     }
-}
-
-/// How fast a counter grew from the first sample to the last one.
-fn per_second(samples: &[(Instant, u64)]) -> f64 {
-    match (samples.first(), samples.last()) {
-        (Some(first), Some(last)) if last.0 > first.0 => {
-            last.1.saturating_sub(first.1) as f64 / (last.0 - first.0).as_secs_f64()
-        }
-        _ => 0.0,
-    }
-}
-
-/// The longest time in which a counter did not grow.
-fn longest_pause(samples: &[(Instant, u64)]) -> Duration {
-    let Some(first) = samples.first() else { return Duration::ZERO };
-    let (mut grew, mut longest) = (*first, Duration::ZERO);
-    for sample in samples {
-        longest = longest.max(sample.0 - grew.0);
-        if sample.1 > grew.1 {
-            grew = *sample;
-        }
-    }
-    longest
 }
 
 fn table(seen: &[Vec<Seen>]) -> String {
@@ -155,24 +114,4 @@ fn table(seen: &[Vec<Seen>]) -> String {
     row("the longest pause in it, ms", 1, |seen| seen.pause_ms);
     row("the statement, ms", 1, |seen| seen.took_ms);
     table.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dip_after_a_moment_is_seen() {
-        let start = Instant::now();
-        let at = |ms: u64| start + Duration::from_millis(ms);
-        // One a millisecond, but for 200 ms after the moment.
-        let so_far = |ms: u64| ms.min(1000) + ms.saturating_sub(1200);
-        let samples: Vec<_> = (0..300).map(|n| (at(n * 10), so_far(n * 10))).collect();
-        let moment = Moment { at: at(1000), split: true, took: Duration::from_millis(20) };
-        let seen = Seen::at(&moment, &samples);
-        assert!((seen.before - 1000.0).abs() < 1.0, "{}", seen.before);
-        assert!((seen.after - 800.0).abs() < 10.0, "{}", seen.after);
-        assert!(seen.worst < 1.0, "{}", seen.worst);
-        assert!((seen.pause_ms - 210.0).abs() < 11.0, "{}", seen.pause_ms);
-    }
 }
