@@ -80,6 +80,10 @@ impl Nodes {
                     self.mark_up(node);
                     return Ok(answer);
                 }
+                Err(status) if is_departure(&status) => {
+                    self.mark_down(node);
+                    failures.push((node, status.message().to_string()));
+                }
                 Err(status) if !is_connection_loss(&status) => return Err(Error::from_status(&status)),
                 Err(status) => {
                     self.mark_down(node);
@@ -128,6 +132,14 @@ impl Node {
 pub(super) fn is_connection_loss(status: &Status) -> bool {
     let from_meridian = status.get_details_error_info().is_some_and(|info| info.domain == "meridian");
     !from_meridian && matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal)
+}
+
+/// Whether the node refused, as it is about to stop: what it was asked has had no effect.
+pub(super) fn is_departure(status: &Status) -> bool {
+    /// PostgreSQL's `admin_shutdown`.
+    const ADMIN_SHUTDOWN: &str = "57P01";
+    let info = status.get_details_error_info().filter(|info| info.domain == "meridian");
+    info.is_some_and(|info| info.metadata.get("sqlstate").is_some_and(|state| state == ADMIN_SHUTDOWN))
 }
 
 /// Whether a call failed before anything of it was sent.

@@ -16,7 +16,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use super::error::{Error, Result, describe_status};
-use super::nodes::MESSAGE_BYTES_MAX;
+use super::nodes::{MESSAGE_BYTES_MAX, is_departure};
 use super::rows::{Completion, Row, Rows, TransactionStatus};
 use super::{Column, Config, DataType, ToValue};
 
@@ -78,7 +78,10 @@ impl Session {
         };
         let first = v1::SessionRequest { id: 0, request: Some(Request::Start(start)) };
         requests.try_send(first).expect("a new queue has room for one request");
-        let lost = |status: tonic::Status| Error::connection(describe_status(&status));
+        let lost = |status: tonic::Status| match is_departure(&status) {
+            true => Error::from_status(&status),
+            false => Error::connection(describe_status(&status)),
+        };
         let mut responses = SqlClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .session(ReceiverStream::new(queue))
@@ -251,6 +254,11 @@ impl Session {
         let message = match message {
             Ok(Some(message)) => message,
             Ok(None) => return Err(self.lost(statement.effect.as_deref(), "the server has ended the session")),
+            // The node says that it has carried out nothing that it has not answered.
+            Err(status) if is_departure(&status) => {
+                self.broken = true;
+                return Err(Error::from_status(&status));
+            }
             Err(status) => return Err(self.lost(statement.effect.as_deref(), &describe_status(&status))),
         };
         if message.id != statement.id {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tonic::Status;
 
+use crate::edge::departure::{Departure, Stay};
 use crate::kv::idempotency::Guard;
 use crate::kv::{Kv, Transaction};
 
@@ -18,6 +19,8 @@ pub struct Open {
     pub transaction: Box<dyn Transaction>,
     /// If it has an idempotency key.
     pub guard: Option<Guard>,
+    /// Lets the node wait for its end.
+    pub _stay: Stay,
 }
 
 /// It is taken out when it ends.
@@ -41,6 +44,7 @@ impl Default for HandleLimits {
 /// The open transactions of one node.
 pub struct Handles {
     kv: Arc<dyn Kv>,
+    departure: Departure,
     limits: HandleLimits,
     open: BlockingMutex<BTreeMap<u128, Entry>>,
 }
@@ -52,8 +56,8 @@ struct Entry {
 }
 
 impl Handles {
-    pub fn new(kv: Arc<dyn Kv>, limits: HandleLimits) -> Handles {
-        Handles { kv, limits, open: BlockingMutex::new(BTreeMap::new()) }
+    pub fn new(kv: Arc<dyn Kv>, departure: Departure, limits: HandleLimits) -> Handles {
+        Handles { kv, departure, limits, open: BlockingMutex::new(BTreeMap::new()) }
     }
 
     /// Keeps a transaction, and names it.
@@ -102,11 +106,16 @@ impl Handles {
         slot.take().ok_or_else(unknown)
     }
 
-    /// Rolls back, again and again, what has not been used for too long. Never returns.
+    /// Rolls back, again and again, what has not been used for too long; at last all, when what is open is to be ended.
     pub async fn expire(&self) {
-        loop {
-            self.kv.sleep(self.limits.idle_max / 4).await;
-            for slot in self.remove_idle() {
+        let mut lasts = true;
+        while lasts {
+            let idle_max = tokio::select! {
+                () = self.kv.sleep(self.limits.idle_max / 4) => Some(self.limits.idle_max),
+                () = self.departure.ending() => None,
+            };
+            lasts = idle_max.is_some();
+            for slot in self.remove_idle(idle_max) {
                 // One that is in use right now was not idle after all; it ends with its last user.
                 let open = slot.try_lock().ok().and_then(|mut slot| slot.take());
                 if let Some(mut open) = open {
@@ -116,10 +125,11 @@ impl Handles {
         }
     }
 
-    fn remove_idle(&self) -> Vec<Arc<Mutex<Slot>>> {
+    /// Takes out those that nobody uses, and has used for so long.
+    fn remove_idle(&self, idle_max: Option<Duration>) -> Vec<Arc<Mutex<Slot>>> {
         let now = self.kv.monotonic();
         let is_idle = |entry: &Entry| {
-            now.saturating_sub(entry.used) > self.limits.idle_max && Arc::strong_count(&entry.slot) == 1
+            idle_max.is_none_or(|max| now.saturating_sub(entry.used) > max) && Arc::strong_count(&entry.slot) == 1
         };
         let mut open = self.lock();
         let idle: Vec<u128> = open.iter().filter(|(_, entry)| is_idle(entry)).map(|(&id, _)| id).collect();

@@ -12,9 +12,11 @@ use tonic::{Request, Response, Status};
 
 use super::handles::{Handles, Open};
 use super::key_work::{Outcome, Work};
-use super::status::kv_status;
+use super::status::{kv_status, status};
+use crate::edge::departure::Departure;
 use crate::kv::idempotency::{Guard, IdempotencyKey};
 use crate::kv::{self, BeginOptions, Committed, Isolation, Kv, Lock, ScanOptions, ScanPage};
+use crate::sql::Error;
 
 /// Attempts at a transaction of a single call before its conflict is reported.
 const ATTEMPTS_MAX: u32 = 64;
@@ -29,6 +31,7 @@ const KEYS_MAX: usize = 10_000;
 pub struct KeyRangeService {
     kv: Arc<dyn Kv>,
     handles: Arc<Handles>,
+    departure: Departure,
     /// Bytes of answers that are kept for a transaction with an idempotency key.
     answer_bytes_max: usize,
 }
@@ -43,8 +46,13 @@ struct Done {
 }
 
 impl KeyRangeService {
-    pub fn new(kv: Arc<dyn Kv>, handles: Arc<Handles>, answer_bytes_max: usize) -> KeyRangeService {
-        KeyRangeService { kv, handles, answer_bytes_max }
+    pub fn new(
+        kv: Arc<dyn Kv>,
+        handles: Arc<Handles>,
+        departure: Departure,
+        answer_bytes_max: usize,
+    ) -> KeyRangeService {
+        KeyRangeService { kv, handles, departure, answer_bytes_max }
     }
 
     /// Does some work in the transaction of a handle, or without one in a transaction of its own.
@@ -70,18 +78,19 @@ impl KeyRangeService {
         Ok(Done { outcome, committed: Timestamp::ZERO, transaction_id: transaction_id.unwrap_or_default() })
     }
 
-    async fn open(&self, options: BeginOptions, key: &str) -> Result<Open, kv::Error> {
+    async fn open(&self, options: BeginOptions, key: &str) -> Result<Open, Error> {
         let key = if key.is_empty() { None } else { Some(IdempotencyKey::new(key)?) };
         if let (Some(key), true) = (&key, options.read_only) {
             let message = format!("a read-only transaction cannot have an idempotency key, and has \"{key}\"");
-            return Err(kv::Error::Invalid(message));
+            return Err(kv::Error::Invalid(message).into());
         }
+        let stay = self.departure.enter()?;
         let mut transaction = self.kv.begin(options).await?;
         let guard = match key {
             Some(key) => Some(Guard::open(transaction.as_mut(), key).await?),
             None => None,
         };
-        Ok(Open { transaction, guard })
+        Ok(Open { transaction, guard, _stay: stay })
     }
 
     /// Runs a transaction of a single call until it commits.
@@ -89,7 +98,7 @@ impl KeyRangeService {
         // Even a locking read changes nothing, and its lock would be gone at once.
         let mut options = BeginOptions { read_only: work.is_read(), ..BeginOptions::default() };
         for attempt in 1.. {
-            let mut open = self.open(options.clone(), key).await.map_err(kv_status)?;
+            let mut open = self.open(options.clone(), key).await.map_err(|error| status(&error))?;
             let result = match work.run(&mut open, self.answer_bytes_max).await {
                 Ok(outcome) => {
                     let committed = self.commit(&mut open).await.map(|committed| committed.timestamp);
@@ -133,7 +142,7 @@ impl KeyRange for KeyRangeService {
         };
         let priority = Some(Timestamp(request.priority)).filter(|p| *p > Timestamp::ZERO);
         let options = BeginOptions { isolation, read_only: request.read_only, priority, at: None };
-        let mut open = self.open(options, &request.idempotency_key).await.map_err(kv_status)?;
+        let mut open = self.open(options, &request.idempotency_key).await.map_err(|error| status(&error))?;
         if open.guard.is_some() {
             // What it has read of its key is told with the first answer at the latest.
             open.transaction.reveal().await.map_err(kv_status)?;

@@ -24,8 +24,8 @@ use proto::v1::admin_server::AdminServer;
 use proto::v1::key_range_server::KeyRangeServer;
 use proto::v1::sql_server::SqlServer;
 use tonic::transport::server::Router;
-use tonic_health::server::HealthReporter;
 
+use crate::edge::departure::Departure;
 use crate::kv::Kv;
 use crate::sql::{Limits, Sql};
 
@@ -50,20 +50,23 @@ pub struct GrpcApi {
     pub backend: Arc<dyn AdminBackend>,
     pub sql_limits: Limits,
     pub handle_limits: HandleLimits,
+    pub departure: Departure,
 }
 
 impl GrpcApi {
-    /// The services, ready to be served; others can be added. Through the reporter the health check can be told that the
-    /// node does not serve. Must be called within a tokio runtime, for the task that expires handles.
-    pub async fn router(self) -> (Router, HealthReporter) {
-        let handles = Arc::new(handles::Handles::new(self.kv.clone(), self.handle_limits));
+    /// The services, ready to be served; others can be added. Must be called within a tokio runtime, for tasks in the background.
+    pub async fn router(self) -> Router {
+        let departure = self.departure;
+        let handles = Arc::new(handles::Handles::new(self.kv.clone(), departure.clone(), self.handle_limits));
         let expiring = handles.clone();
         tokio::spawn(async move { expiring.expire().await });
-        let sql = SqlServer::new(sql::SqlService::new(self.sql, self.kv.clone(), self.backend.clone()))
-            .max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let sql =
+            SqlServer::new(sql::SqlService::new(self.sql, self.kv.clone(), self.backend.clone(), departure.clone()))
+                .max_decoding_message_size(MESSAGE_BYTES_MAX);
         let key_range = KeyRangeServer::new(key_range::KeyRangeService::new(
             self.kv.clone(),
             handles,
+            departure.clone(),
             self.sql_limits.idempotency_bytes_max,
         ))
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
@@ -71,12 +74,17 @@ impl GrpcApi {
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<SqlServer<sql::SqlService>>().await;
         reporter.set_serving::<KeyRangeServer<key_range::KeyRangeService>>().await;
+        tokio::spawn(async move {
+            departure.leaving().await;
+            reporter.set_not_serving::<SqlServer<sql::SqlService>>().await;
+            reporter.set_not_serving::<KeyRangeServer<key_range::KeyRangeService>>().await;
+        });
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
-        let router = tonic::transport::Server::builder()
+        tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
@@ -87,7 +95,6 @@ impl GrpcApi {
             .add_service(reflection().build_v1alpha().expect("the generated descriptors are valid"))
             .add_service(sql)
             .add_service(key_range)
-            .add_service(admin);
-        (router, reporter)
+            .add_service(admin)
     }
 }

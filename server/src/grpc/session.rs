@@ -18,8 +18,9 @@ use tonic::Streaming;
 
 use super::convert::{data_type, parameters, value};
 use super::sql::session_options;
-use super::status::failure;
+use super::status::{failure, status};
 use crate::edge::cancellation;
+use crate::edge::departure::{self, Departure};
 use crate::kv::Kv;
 use crate::sql::error::state;
 use crate::sql::{Column, CommitWatch, Completion, Error, Prepared, Sql, Status};
@@ -35,6 +36,7 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 pub struct Session {
     sql: Arc<Sql>,
     kv: Arc<dyn Kv>,
+    departure: Departure,
     requests: Streaming<v1::SessionRequest>,
     answers: mpsc::Sender<Result<v1::SessionResponse, tonic::Status>>,
     waiting: VecDeque<v1::SessionRequest>,
@@ -50,19 +52,22 @@ struct Over;
 /// How waiting for a request to be carried out ended.
 enum Ended<T> {
     Done(T),
-    Cancelled,
+    /// The work was dropped, for this reason.
+    Dropped(Error),
 }
 
 impl Session {
     pub fn new(
         sql: Arc<Sql>,
         kv: Arc<dyn Kv>,
+        departure: Departure,
         requests: Streaming<v1::SessionRequest>,
         answers: mpsc::Sender<Result<v1::SessionResponse, tonic::Status>>,
     ) -> Session {
         Session {
             sql,
             kv,
+            departure,
             requests,
             answers,
             waiting: VecDeque::new(),
@@ -74,16 +79,34 @@ impl Session {
     /// Carries out requests until the stream ends.
     pub async fn run(mut self, started: v1::Started) {
         let Ok(start) = self.start().await else { return };
+        let departure = self.departure.clone();
+        let Ok(_stay) = departure.enter() else { return self.part().await };
         let options = session_options(start.user, start.database, start.application_name);
         let mut session = self.sql.session(options);
         if self.answer(0, Response::Started(started)).await.is_ok() {
-            while let Ok(request) = self.next_request().await {
+            loop {
+                let request = tokio::select! {
+                    biased;
+                    () = departure.leaving(), if session.status() == Status::Idle => break,
+                    () = departure.ending() => break,
+                    request = self.next_request() => request,
+                };
+                let Ok(request) = request else { return session.close().await };
                 if self.carry_out(&mut session, request).await.is_err() {
-                    break;
+                    return session.close().await;
                 }
             }
         }
         session.close().await;
+        self.part().await;
+    }
+
+    /// Tells the client that the node is about to stop, and that requests without an answer were not carried out.
+    async fn part(self) {
+        // A client that has gone needs no answer.
+        let _ = self.answers.send(Err(status(&departure::error()))).await;
+        // If the requests were dropped before that is on its way, the stream would be reset, and nothing told.
+        self.answers.closed().await;
     }
 
     async fn start(&mut self) -> Result<v1::Start, Over> {
@@ -136,8 +159,7 @@ impl Session {
         };
         let error = match result {
             Ended::Done(Ok(())) => return Ok(()),
-            Ended::Done(Err(error)) => error,
-            Ended::Cancelled => cancellation::error(),
+            Ended::Done(Err(error)) | Ended::Dropped(error) => error,
         };
         // An error that the session has not met itself fails its transaction, too.
         session.fail();
@@ -152,12 +174,21 @@ impl Session {
         work: impl Future<Output = T>,
     ) -> Result<Ended<T>, Over> {
         tokio::pin!(work);
+        let departure = self.departure.clone();
+        let mut lasts = true;
         loop {
             let reads = !self.has_said_all && self.waiting.len() < REQUESTS_QUEUED_MAX;
             let message = tokio::select! {
                 biased;
                 done = &mut work => return Ok(Ended::Done(done)),
                 () = self.answers.closed() => Err(Over),
+                () = departure.ending(), if lasts => {
+                    lasts = false;
+                    if !commit.is_committing() {
+                        return Ok(Ended::Dropped(departure::error()));
+                    }
+                    continue;
+                }
                 message = self.requests.message(), if reads => message.map_err(|_| Over),
             };
             match message {
@@ -167,7 +198,7 @@ impl Session {
                 Ok(Some(message)) => match message.request {
                     Some(Request::Cancel(cancel)) if cancel.id == id => {
                         if !commit.is_committing() {
-                            return Ok(Ended::Cancelled);
+                            return Ok(Ended::Dropped(cancellation::error()));
                         }
                     }
                     Some(Request::Cancel(cancel)) => self.cancel_waiting(cancel.id),

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::admin::AdminBackend;
 use super::session::{Outlet, Session, Statement};
 use super::status::status;
+use crate::edge::departure::Departure;
 use crate::kv::Kv;
 use crate::sql::{SessionOptions, Sql};
 
@@ -31,11 +32,12 @@ pub struct SqlService {
     sql: Arc<Sql>,
     kv: Arc<dyn Kv>,
     backend: Arc<dyn AdminBackend>,
+    departure: Departure,
 }
 
 impl SqlService {
-    pub fn new(sql: Arc<Sql>, kv: Arc<dyn Kv>, backend: Arc<dyn AdminBackend>) -> SqlService {
-        SqlService { sql, kv, backend }
+    pub fn new(sql: Arc<Sql>, kv: Arc<dyn Kv>, backend: Arc<dyn AdminBackend>, departure: Departure) -> SqlService {
+        SqlService { sql, kv, backend, departure }
     }
 }
 
@@ -57,12 +59,14 @@ impl SqlApi for SqlService {
         let (answers, receiver) = mpsc::channel(ANSWERS_QUEUED_MAX);
         let node = self.backend.status();
         let started = v1::Started { node_id: node.node_id.map_or(0, |id| id.0), version: node.version };
-        let session = Session::new(self.sql.clone(), self.kv.clone(), request.into_inner(), answers);
+        let (sql, kv, departure) = (self.sql.clone(), self.kv.clone(), self.departure.clone());
+        let session = Session::new(sql, kv, departure, request.into_inner(), answers);
         tokio::spawn(session.run(started));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
     async fn execute(&self, request: Request<v1::ExecuteRequest>) -> Result<Response<Self::ExecuteStream>, Status> {
+        let stay = self.departure.enter().map_err(|error| status(&error))?;
         let request = request.into_inner();
         let (answers, receiver) = mpsc::channel(ANSWERS_QUEUED_MAX);
         let (sql, kv) = (self.sql.clone(), self.kv.clone());
@@ -73,6 +77,7 @@ impl SqlApi for SqlService {
                 // Dropping the session rolls the statement back.
                 () = gone.closed() => {}
             }
+            drop(stay);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }

@@ -9,6 +9,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::kv;
 use crate::sql::Error;
+use crate::sql::error::state;
 
 /// The domain of the reasons in `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "meridian";
@@ -69,6 +70,7 @@ pub fn kv_status(error: kv::Error) -> Status {
 /// Whether nothing of the transaction has taken effect, and running it again may succeed.
 fn is_retryable(error: &Error) -> bool {
     matches!(error.cause, Some(kv::Error::Retry(_) | kv::Error::Unavailable(_)))
+        || error.sqlstate == state::ADMIN_SHUTDOWN
 }
 
 /// The error in a word for programs and statistics; empty where the SQLSTATE says it all.
@@ -80,6 +82,7 @@ fn reason(error: &Error) -> &'static str {
         Some(kv::Error::Limit(_)) => "limit",
         Some(kv::Error::Corrupt(_)) => "corrupt",
         Some(kv::Error::KeyReused(_)) => "idempotency_key_reused",
+        None if error.sqlstate == state::ADMIN_SHUTDOWN => "node_stopping",
         Some(kv::Error::ReadOnly | kv::Error::Invalid(_) | kv::Error::Future { .. }) | None => "",
     }
 }

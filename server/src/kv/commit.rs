@@ -64,7 +64,7 @@ pub(super) async fn run(txn: &mut KvTransaction) -> Result<Committed, Error> {
         // Whether anybody still wants to hear it does not matter.
         let _ = sender.send(commit.drive().await);
     };
-    txn.db.env().spawn(Box::pin(task));
+    txn.db.owe(task);
     match receiver.await {
         Ok(result) => result,
         Err(_) => Err(Error::OutcomeUnknown { txn: address, detail: "the node is stopping".into() }),
@@ -90,7 +90,7 @@ impl Commit {
                         db.dawdle(Point::LateCompletion, LATE_MAX).await;
                         drop(db.resolve(id, outcome, keys).await);
                     };
-                    self.db.env().spawn(Box::pin(task));
+                    self.db.owe(task);
                     continue;
                 }
                 Action::Complete { attempt, timestamp } => {
@@ -104,7 +104,7 @@ impl Commit {
                         db.dawdle(Point::LateCompletion, LATE_MAX).await;
                         db.complete(txn, timestamp, keys).await;
                     };
-                    self.db.env().spawn(Box::pin(task));
+                    self.db.owe(task);
                     continue;
                 }
                 action => self.carry_out(action).await,

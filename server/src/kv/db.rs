@@ -57,6 +57,8 @@ pub(super) struct Shared {
     members: Mutex<BTreeMap<NodeId, NodeRecord>>,
     /// The copy should be brought up to date now.
     members_wanted: AtomicBool,
+    /// Shared by every task that carries out what a transaction owes others.
+    debts: Arc<()>,
 }
 
 /// The nodes that are members.
@@ -83,6 +85,7 @@ impl Db {
                 members: Mutex::new(members.into_iter().map(|m| (m.descriptor.id, m)).collect()),
                 members_wanted: AtomicBool::new(false),
                 reports: Mutex::default(),
+                debts: Arc::new(()),
             }),
         }
     }
@@ -174,6 +177,25 @@ impl Db {
         self.shared.heard.lock().expect("no holder of this lock panics").remove(&node);
         self.shared.reports.lock().expect("no holder of this lock panics").lost(node);
         self.shared.router.lost(node);
+    }
+
+    /// Carries out in the background what a transaction owes others: they would wait for it.
+    pub(super) fn owe(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let debt = self.shared.debts.clone();
+        self.shared.env.spawn(Box::pin(async move {
+            task.await;
+            drop(debt);
+        }));
+    }
+
+    /// Waits until nothing is owed any more, for so long at most.
+    pub async fn pay_debts(&self, patience: Duration) {
+        const LOOK_EVERY: Duration = Duration::from_millis(5);
+        let now = || self.shared.env.clock().monotonic();
+        let until = now() + patience;
+        while Arc::strong_count(&self.shared.debts) > 1 && now() < until {
+            self.shared.env.sleep(LOOK_EVERY).await;
+        }
     }
 
     /// What this gateway has counted since it started.

@@ -92,7 +92,7 @@ impl Db {
             });
             if let Some(outcome) = participant::outcome_of(&record) {
                 let (db, id, keys) = (self.clone(), record.id, record.keys.clone());
-                self.shared.env.spawn(Box::pin(async move { drop(db.resolve(id, outcome, keys).await) }));
+                self.owe(async move { drop(db.resolve(id, outcome, keys).await) });
             }
         }
         Ok(record)

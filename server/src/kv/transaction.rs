@@ -198,7 +198,7 @@ impl KvTransaction {
                 return;
             }
             let (db, txn) = (self.db.clone(), self.id);
-            self.db.env().spawn(Box::pin(async move { keeper.tell(&db, txn, false).await }));
+            self.db.owe(async move { keeper.tell(&db, txn, false).await });
         }
     }
 

@@ -162,8 +162,9 @@ impl Core {
         receiver.await.unwrap_or_default()
     }
 
-    /// Hands leadership over, as far as followers are up to date, within the given time.
+    /// Lets what transactions owe others be done, and hands leadership over as far as followers are up to date, each within the given time.
     pub async fn drain(&self, patience: Duration) {
+        self.db.pay_debts(patience).await;
         let until = tokio::time::Instant::now() + patience;
         loop {
             let _ = self.store.inputs.send(Input::Event(Event::Leave));

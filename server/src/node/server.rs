@@ -19,6 +19,7 @@ use super::folder::{Folder, Identity};
 use super::http;
 use super::join::Sponsor;
 use super::unready::Unready;
+use crate::edge::departure::Departure;
 use crate::grpc::{AdminBackend, GrpcApi, HandleLimits, InitError, NodeStatus};
 use crate::io::peer::{Membership, PeerService};
 use crate::io::transport::MESSAGE_BYTES_MAX;
@@ -29,6 +30,8 @@ use crate::sql::{Limits, Sql};
 
 /// PostgreSQL connections past which more are refused.
 const PG_CONNECTIONS_MAX: usize = 1000;
+/// How long a stopping node lets open transactions go on.
+const TRANSACTIONS: Duration = Duration::from_secs(5);
 /// How long a stopping node tries to hand its leadership over.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -48,6 +51,7 @@ pub(super) struct Shared {
     pub core: OnceLock<Arc<Core>>,
     pub address: SocketAddr,
     pub started: Instant,
+    departure: Departure,
     counters: std::sync::Mutex<BTreeMap<String, u64>>,
 }
 
@@ -95,6 +99,7 @@ impl Node {
             core: OnceLock::new(),
             address,
             started: Instant::now(),
+            departure: Departure::default(),
             counters: std::sync::Mutex::default(),
         });
         // What is there is opened now, so that damage is reported to whoever starts the node.
@@ -119,15 +124,16 @@ impl Node {
         self.fatal.recv().await.unwrap_or_else(|| "the node has ended".into())
     }
 
-    /// Hands leadership over, ends connections, and closes the store.
+    /// Lets clients come off, hands leadership over, ends connections, and closes the store.
     pub async fn stop(self) {
+        self.shared.departure.clear(TRANSACTIONS).await;
         if let Some(core) = self.shared.core.get() {
             core.drain(DRAIN).await;
         }
         self.stop_now().await;
     }
 
-    /// Ends without handing leadership over; nothing acknowledged is lost.
+    /// Ends without letting clients come off or handing leadership over; nothing acknowledged is lost.
     pub async fn stop_now(self) {
         self.stop.send_replace(true);
         // It may have panicked; then there is nothing to wait for.
@@ -254,7 +260,7 @@ async fn run(
     let collecting = tokio::spawn(collect_keys(core.sql.key_collector()));
     let kv: Arc<dyn Kv> = Arc::new(core.db.clone());
     let pg = pg.map(|listener| {
-        let server = PgServer::new(core.sql.clone(), kv.clone(), PG_CONNECTIONS_MAX);
+        let server = PgServer::new(core.sql.clone(), kv.clone(), shared.departure.clone(), PG_CONNECTIONS_MAX);
         tokio::spawn(server.serve(listener, until(stopped.clone())))
     });
     drop(serve_grpc(core.sql.clone(), kv, shared.clone(), peers, listener, until(stopped.clone())).await);
@@ -351,8 +357,9 @@ async fn serve_grpc(
 ) -> Result<(), tonic::transport::Error> {
     /// Streams of sessions and peers do not end by themselves.
     const GRACE: Duration = Duration::from_millis(200);
-    let api = GrpcApi { sql, kv, backend, sql_limits: Limits::default(), handle_limits: HandleLimits::default() };
-    let (router, _health) = api.router().await;
+    let departure = backend.departure.clone();
+    let (sql_limits, handle_limits) = (Limits::default(), HandleLimits::default());
+    let router = GrpcApi { sql, kv, backend, sql_limits, handle_limits, departure }.router().await;
     let peers = PeerServer::new(peers)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

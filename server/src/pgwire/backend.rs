@@ -59,6 +59,11 @@ impl<W: AsyncWrite + Unpin + Send> Backend<W> {
         self.skipping
     }
 
+    /// Whether no transaction is open.
+    pub fn is_idle(&self) -> bool {
+        !self.implicit && self.session.status() == Status::Idle
+    }
+
     /// Tells the client that it may go on, and in what state the session is.
     pub async fn ready(&mut self) -> io::Result<()> {
         let status = match self.session.status() {

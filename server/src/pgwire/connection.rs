@@ -14,6 +14,7 @@ use super::backend::Backend;
 use super::errors::{self, Severity};
 use super::startup::{self, Started};
 use super::wire::{Reader, Writer};
+use crate::edge::departure::{self, Departure};
 use crate::sql::Error;
 
 /// Serves a connection. What goes wrong with it concerns nobody else.
@@ -32,6 +33,8 @@ enum Next {
     End,
     /// The work on it was dropped.
     Cancelled,
+    /// The work on it was dropped, as the node is about to stop.
+    Leave,
 }
 
 async fn run<R, W>(server: Arc<PgServer>, mut reader: Reader<R>, mut writer: Writer<W>) -> io::Result<()>
@@ -52,6 +55,7 @@ where
             .hint("Close some connections, use a connection pool, or raise the node's limit.");
         return refuse(&mut writer, &error).await;
     };
+    let Ok(_stay) = server.departure.enter() else { return refuse(&mut writer, &departure::refusal()).await };
     let session = match startup::open_session(&server.sql, &startup) {
         Ok(session) => session,
         Err(error) => return refuse(&mut writer, &error).await,
@@ -59,7 +63,7 @@ where
     let registration = server.cancellations.register(session.backend_pid(), server.kv.random() as i32);
     let mut backend = Backend::new(session, writer);
     backend.greet(&startup, &registration);
-    let result = converse(&mut reader, &mut backend, &registration.cancelled).await;
+    let result = converse(&mut reader, &mut backend, &registration.cancelled, &server.departure).await;
     backend.close().await;
     result
 }
@@ -68,14 +72,24 @@ async fn converse<R, W>(
     reader: &mut Reader<R>,
     backend: &mut Backend<W>,
     cancelled: &tokio::sync::Notify,
+    departure: &Departure,
 ) -> io::Result<()>
 where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
 {
     backend.ready().await?;
+    // No answer is owed, nor the end of an implicit transaction.
+    let mut rests = true;
     loop {
-        let message = match reader.next().await {
+        let next = tokio::select! {
+            biased;
+            () = departure.leaving(), if rests && backend.is_idle() => None,
+            () = departure.ending() => None,
+            next = reader.next() => Some(next),
+        };
+        let Some(next) = next else { return backend.fail(&departure::error(), Severity::Fatal).await };
+        let message = match next {
             Ok(Some(message)) => message,
             Ok(None) => return Ok(()),
             Err(error) => {
@@ -87,9 +101,11 @@ where
             }
         };
         let is_simple = matches!(message, Message::Query(_));
-        match watch(reader, backend, cancelled, message).await? {
+        rests = is_simple || matches!(message, Message::Sync(_));
+        match watch(reader, backend, cancelled, departure, message).await? {
             Next::Go => {}
             Next::End => return Ok(()),
+            Next::Leave => return backend.fail(&departure::error(), Severity::Fatal).await,
             Next::Cancelled => backend.cancelled(is_simple).await?,
         }
     }
@@ -101,6 +117,7 @@ async fn watch<R, W>(
     reader: &mut Reader<R>,
     backend: &mut Backend<W>,
     cancelled: &tokio::sync::Notify,
+    departure: &Departure,
     message: Message,
 ) -> io::Result<Next>
 where
@@ -109,6 +126,7 @@ where
 {
     let next_is_sync = reader.next_is_sync();
     let mut runs = matches!(message, Message::Query(_) | Message::Execute(_));
+    let mut lasts = true;
     let commit = backend.commit_watch();
     let work = handle(backend, message, next_is_sync);
     tokio::pin!(work);
@@ -120,6 +138,12 @@ where
                 if !commit.is_committing() {
                     return Ok(Next::Cancelled);
                 }
+            }
+            () = departure.ending(), if lasts => {
+                if !commit.is_committing() {
+                    return Ok(Next::Leave);
+                }
+                lasts = false;
             }
             () = reader.gone(), if runs => {
                 if !commit.is_committing() {

@@ -39,6 +39,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::edge::departure::Departure;
 use crate::kv::Kv;
 use crate::sql::Sql;
 use cancel::Cancellations;
@@ -48,15 +49,16 @@ pub struct PgServer {
     sql: Arc<Sql>,
     kv: Arc<dyn Kv>,
     cancellations: Arc<Cancellations>,
+    departure: Departure,
     /// One permit a connection.
     connections: Arc<Semaphore>,
 }
 
 impl PgServer {
     /// `connections_max` connections may be open at a time; more are refused with a clear error.
-    pub fn new(sql: Arc<Sql>, kv: Arc<dyn Kv>, connections_max: usize) -> PgServer {
+    pub fn new(sql: Arc<Sql>, kv: Arc<dyn Kv>, departure: Departure, connections_max: usize) -> PgServer {
         let connections = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
-        PgServer { sql, kv, cancellations: Arc::default(), connections }
+        PgServer { sql, kv, cancellations: Arc::default(), departure, connections }
     }
 
     /// Serves connections until told to stop, which ends all of them.

@@ -58,6 +58,7 @@ pub mod state {
     pub const STATEMENT_TOO_COMPLEX: &str = "54001";
     pub const KEY_REUSED: &str = "55000";
     pub const CANNOT_CONNECT_NOW: &str = "57P03";
+    pub const ADMIN_SHUTDOWN: &str = "57P01";
     pub const QUERY_CANCELED: &str = "57014";
     pub const INTERNAL: &str = "XX000";
     pub const DATA_CORRUPTED: &str = "XX001";

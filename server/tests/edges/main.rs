@@ -2,6 +2,7 @@
 //! PostgreSQL protocol with tokio-postgres and, byte by byte, without any driver.
 
 mod node;
+mod departure;
 mod grpc;
 mod pgwire;
 mod pgwire_bytes;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use proto::transaction::{TxnAddress, TxnOutcome};
 use proto::{ClusterId, Key, NodeId, Span, Timestamp};
+use server::edge::departure::Departure;
 use server::grpc::{AdminBackend, GrpcApi, HandleLimits, InitError, NodeStatus};
 use server::kv::{BeginOptions, ClockInfo, Conflict, Error, Kv, NodeInfo, RangeInfo, RangeSurvey, Transaction};
 use server::pgwire::PgServer;
@@ -22,6 +23,7 @@ pub struct Node {
     pub grpc: SocketAddr,
     pub pg: SocketAddr,
     slow_splits: Arc<AtomicBool>,
+    pub departure: Departure,
 }
 
 impl Node {
@@ -38,12 +40,14 @@ impl Node {
         let pg_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let grpc_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (grpc, pg) = (grpc_listener.local_addr().unwrap(), pg_listener.local_addr().unwrap());
-        let pg_server = PgServer::new(sql.clone(), kv.clone(), 8);
+        let departure = Departure::default();
+        let pg_server = PgServer::new(sql.clone(), kv.clone(), departure.clone(), 8);
         tokio::spawn(pg_server.serve(pg_listener, std::future::pending()));
-        let api = GrpcApi { sql, kv, backend: Arc::new(Backend), sql_limits: Limits::default(), handle_limits };
-        let (router, _health) = api.router().await;
+        let (backend, sql_limits) = (Arc::new(Backend), Limits::default());
+        let router =
+            GrpcApi { sql, kv, backend, sql_limits, handle_limits, departure: departure.clone() }.router().await;
         tokio::spawn(router.serve_with_incoming(TcpListenerStream::new(grpc_listener)));
-        Node { grpc, pg, slow_splits }
+        Node { grpc, pg, slow_splits, departure }
     }
 
     /// From now on splitting a range takes long enough to be caught at it.
