@@ -67,6 +67,9 @@ impl Core {
     ) -> Result<Core, String> {
         let Opened { engine, log, recovered, known } = Opened::from(folder, &identity)?;
         let clock = open_clock(config, folder, &identity, &known.members, recovered.ceiling)?;
+        if known.members.len() > 1 && config.clock.trust == Trust::Bounded {
+            wait_for_ceiling(clock.as_ref(), config.knobs.ceiling_step * 2);
+        }
         let stopped = CancellationToken::new();
         let env = Arc::new(TokioEnv::new(tokio::runtime::Handle::current(), clock.clone(), stopped.clone()));
         let run = NodeRun { starts: folder.starts()? + 1, token: env.random() };
@@ -289,6 +292,17 @@ fn open_clock(
         ClockChoice::Fixed(error) => Arc::new(NodeClock::new(FixedSource { error }, keeper)),
         ClockChoice::Kernel => Arc::new(NodeClock::new(KernelSource::new(declared), keeper)),
     })
+}
+
+/// Waits until the time has passed the ceiling of an earlier start, at which the hybrid clock begins. What the node sent before
+/// would show a clock that is ahead: some nodes would refuse it, and others, who take the clock's error for greater at that moment, adopt it, so that their own
+/// messages would be refused in turn. If the wall clock was set back since, that could take for ever: then the others are to judge.
+fn wait_for_ceiling(clock: &dyn Clock, longest: Duration) {
+    let wall = clock.interval().latest.minus(clock.bound().error);
+    let ahead = clock.ceiling().since(wall);
+    if ahead <= longest {
+        std::thread::sleep(ahead);
+    }
 }
 
 fn open_sql(config: &NodeConfig, db: &Db) -> Arc<Sql> {

@@ -51,6 +51,8 @@ struct Evidence {
     era: u64,
     /// How far its clock may err.
     error: Duration,
+    /// How far ahead of the time its clock's readings may have been at most, with the errors that it had before. That grows less as time goes by.
+    lead: Duration,
     ahead: Duration,
     elsewhere: bool,
     /// By how much it found this node's clock ahead, if it has said so of this node's era.
@@ -65,6 +67,10 @@ impl Evidence {
             (_, Some(behind)) if !behind.is_zero() => Some(Difference::Behind(behind)),
             _ => None,
         }
+    }
+
+    fn lead_at(&self, now: Duration) -> Duration {
+        self.error.max(self.lead.saturating_sub(now.saturating_sub(self.at)))
     }
 
     fn agrees(&self) -> bool {
@@ -107,13 +113,15 @@ impl Agreement {
         let behind = report.heard.filter(|verdict| verdict.era == era).map(|verdict| verdict.ahead());
         let ahead = report.earliest.since(latest);
         let error = report.latest.since(report.earliest) / 2;
-        slot.evidence = Some(Evidence { at: now.monotonic, era: report.era, error, ahead, elsewhere, behind });
+        let lead = slot.evidence.map_or(Duration::ZERO, |before| before.lead_at(now.monotonic));
+        slot.evidence = Some(Evidence { at: now.monotonic, era: report.era, error, lead, ahead, elsewhere, behind });
         true
     }
 
-    /// How far the worst of the other clocks may err, as far as is known.
-    pub fn peer_error(&self, now: Duration) -> Duration {
-        self.known(now).map(|(_, _, e)| e.error).max().unwrap_or_default()
+    /// How far ahead of true time others may be for the errors of their clocks, as far as is known: of the present ones, and of greater ones
+    /// that they had before. Whoever has adopted a reading then may still show it.
+    pub fn peer_lead(&self, now: Duration) -> Duration {
+        self.known(now).map(|(_, _, e)| e.lead_at(now)).max().unwrap_or_default()
     }
 
     /// What to tell a node of its last report.

@@ -159,7 +159,7 @@ impl Timekeeper {
             Trust::Untrusted => CAP,
             Trust::Bounded => {
                 let wall = self.look(now).unwrap_or(now.wall);
-                let theirs = self.agreement.peer_error(now.monotonic).max(now.error);
+                let theirs = self.agreement.peer_lead(now.monotonic).max(now.error);
                 wall.plus(now.error).plus(theirs).plus(GRAIN).min(CAP)
             }
         };
@@ -386,6 +386,36 @@ mod tests {
         assert_eq!(cluster.serving(), [false, true, true]);
         let now = cluster.read(0);
         assert_eq!(cluster.nodes[0].standing(now).doubt, Some(Doubt::Disputed));
+    }
+
+    #[test]
+    fn what_was_shown_with_a_greater_error_is_not_refused_when_the_error_is_small_again() {
+        let mut cluster = Cluster::of(&[0, 0, 0]);
+        cluster.talk();
+        let now = cluster.read(0);
+        // The first clock is synchronised anew: meanwhile it may err by more, and it does.
+        let report = |cluster: &mut Cluster, error: Duration| {
+            let now = Reading { error, ..cluster.read(0) };
+            let report = cluster.nodes[0].report(NodeId(1), ClockDomain::Utc, now).expect("trusted clocks are told of");
+            for node in [1, 2] {
+                let received = cluster.read(node);
+                cluster.nodes[node].hear(NodeId(0), &report, &ClockDomain::Utc, received);
+            }
+        };
+        report(&mut cluster, 100 * ERROR);
+        let shown = now.wall.plus(80 * ERROR);
+        let received = cluster.read(1);
+        assert_eq!(cluster.nodes[1].adopt(shown, received), Ok(()));
+        cluster.now += 10;
+        report(&mut cluster, ERROR);
+        let received = cluster.read(2);
+        assert_eq!(cluster.nodes[2].adopt(shown, received), Ok(()), "the second one shows it, and is right to");
+        // By and by nobody can show that any more.
+        cluster.now += 50;
+        report(&mut cluster, ERROR);
+        let received = cluster.read(2);
+        assert!(cluster.nodes[2].adopt(received.wall.plus(80 * ERROR), received).is_err());
+        assert!(cluster.nodes[2].adopt(received.wall.plus(30 * ERROR), received).is_ok());
     }
 
     #[test]
