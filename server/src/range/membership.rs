@@ -299,11 +299,12 @@ impl Replica {
         const SILENCE: Duration = Duration::from_secs(5);
         // A learner goes on believing in its last leader, however long that has been silent.
         let leads = self.group.is_leader() && !self.hollow;
-        if leads || self.incoming.is_some() || cx.now < self.heard + SILENCE {
+        let heard = *self.heard.get_or_insert(cx.now);
+        if leads || self.incoming.is_some() || cx.now < heard + SILENCE {
             return;
         }
         // Again after as long.
-        self.heard = cx.now;
+        self.heard = Some(cx.now);
         cx.effects.stray = Some(Stray { descriptor: self.descriptor().clone(), replica: self.me.id });
     }
 

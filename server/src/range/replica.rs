@@ -281,8 +281,8 @@ pub struct Replica {
     pub(super) stirred: Duration,
     /// How the store has it in its lists.
     pub listing: Listing,
-    /// When it last heard from another replica of its range.
-    pub heard: Duration,
+    /// When it last heard from another replica of its range, or began to listen.
+    pub heard: Option<Duration>,
     /// When it last called upon the leader of its quiet range to close something.
     pub(super) called: Option<Duration>,
     /// When this replica, which was removed, last asked whether it may go.
@@ -384,7 +384,7 @@ impl Replica {
             quiet: None,
             stirred: Duration::ZERO,
             listing: Listing::default(),
-            heard: Duration::ZERO,
+            heard: None,
             called: None,
             asked_to_go: None,
             strangers: BTreeMap::new(),

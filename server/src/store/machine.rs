@@ -285,7 +285,7 @@ impl Store {
             }
             replica.rouse_for(cx, &raft_message);
             replica.meet(from, message.from);
-            replica.heard = now;
+            replica.heard = Some(now);
             if raft_message.get_msg_type() == MessageType::MsgAppend && replica.waits_for_commits() {
                 return;
             }
