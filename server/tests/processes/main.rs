@@ -136,3 +136,14 @@ fn a_demo_runs_the_bank_and_ends_by_itself_without_a_terminal() {
     assert!(output.status.success(), "{text}");
     assert!(text.contains("p99"), "{text}");
 }
+
+/// Whoever is stopped lets its clients go first: a commit whose answer is lost would have been cut off.
+#[test]
+fn nodes_are_restarted_one_after_the_other_and_no_commit_is_cut_off() {
+    let few = ["--rounds", "1", "--pause", "1s", "--accounts", "100", "--clients", "8", "--idle-ranges", "8"];
+    let output = meridian().args(["bench", "restart"]).args(few).output().unwrap();
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let _ = (&output.stderr[..]).read_to_string(&mut text);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("none failed") && text.contains("of 0 commits the outcome was unknown"), "{text}");
+}
