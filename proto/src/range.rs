@@ -130,9 +130,6 @@ pub struct RangeStatus {
     /// Requests a second, decayed over a while.
     #[n(5)]
     pub load: u64,
-    /// What the leader has to say: why it is not split though it should be.
-    #[n(6)]
-    pub note: Option<String>,
     /// Whether it waits to be taken in by the range on its left.
     #[n(7)]
     pub frozen: Option<Frozen>,
@@ -140,6 +137,19 @@ pub struct RangeStatus {
     #[n(8)]
     #[cbor(default)]
     pub pinned: bool,
+    /// What the leader has to say: why it is not split though it should be.
+    #[n(9)]
+    pub note: Option<Note>,
+}
+
+/// What a range's leader has to say, for people to read.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Note {
+    #[n(0)]
+    pub text: String,
+    /// What it is about. Shown in terms that a range knows nothing of.
+    #[n(1)]
+    pub key: Option<Key>,
 }
 
 /// How a leader sees a replica.

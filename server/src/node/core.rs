@@ -67,9 +67,6 @@ impl Core {
     ) -> Result<Core, String> {
         let Opened { engine, log, recovered, known } = Opened::from(folder, &identity)?;
         let clock = open_clock(config, folder, &identity, &known.members, recovered.ceiling)?;
-        if known.members.len() > 1 && config.clock.trust == Trust::Bounded {
-            wait_for_ceiling(clock.as_ref(), config.knobs.ceiling_step * 2);
-        }
         let stopped = CancellationToken::new();
         let env = Arc::new(TokioEnv::new(tokio::runtime::Handle::current(), clock.clone(), stopped.clone()));
         let run = NodeRun { starts: folder.starts()? + 1, token: env.random() };
@@ -282,7 +279,7 @@ fn open_clock(
     // Where everybody was booted together once, everybody is on one host.
     let founded_together = || identity.members.iter().all(|member| member.boot_id == identity.members[0].boot_id);
     let same_host = identity.same_host.unwrap_or_else(founded_together);
-    Ok(match config.clock.source {
+    let clock: Arc<dyn Clock> = match config.clock.source {
         ClockChoice::Auto if !same_host || config.clock.trust == Trust::Untrusted => {
             Arc::new(NodeClock::new(FixedSource { error: declared }, keeper))
         }
@@ -291,7 +288,11 @@ fn open_clock(
         }
         ClockChoice::Fixed(error) => Arc::new(NodeClock::new(FixedSource { error }, keeper)),
         ClockChoice::Kernel => Arc::new(NodeClock::new(KernelSource::new(declared), keeper)),
-    })
+    };
+    if !others.is_empty() && config.clock.trust == Trust::Bounded {
+        wait_for_ceiling(clock.as_ref(), config.knobs.ceiling_step * 2);
+    }
+    Ok(clock)
 }
 
 /// Waits until the time has passed the ceiling of an earlier start, at which the hybrid clock begins. What the node sent before

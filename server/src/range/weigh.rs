@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use proto::Key;
+use proto::range::Note;
 use proto::request::Operation;
 use range_split::load::{LoadSampler, Touch};
 use range_split::policy::{RangeFacts, Split, SplitLimits, split};
@@ -56,7 +57,7 @@ pub struct Weighing {
     /// Requests a second, as last judged.
     pub load: u64,
     /// Why the range is not split though it should be.
-    pub note: Option<String>,
+    pub note: Option<Note>,
     judged: Duration,
     wished: Option<Duration>,
     survey: Option<Survey>,
@@ -149,7 +150,7 @@ impl Replica {
             }
             Split::Refused(refusal) => {
                 weighing.middle.clear();
-                weighing.note = Some(refusal.to_string());
+                weighing.note = Some(Note { text: refusal.to_string(), key: refusal.key().cloned() });
             }
         }
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use proto::range::RangeStatus;
+use proto::range::{Note, RangeStatus};
 use proto::transaction::{TxnAddress, TxnOutcome};
 use proto::{
     Epoch, Key, NodeDescriptor, NodeId, NodeState, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaId, Span,
@@ -51,7 +51,7 @@ struct Shared {
     operations: Vec<&'static str>,
     pinned: BTreeSet<Key>,
     /// What leaders have to say of their ranges, and the ranges that have none.
-    notes: BTreeMap<RangeId, String>,
+    notes: BTreeMap<RangeId, Note>,
     unled: BTreeSet<RangeId>,
 }
 
@@ -99,7 +99,7 @@ impl MemoryKv {
     }
 
     /// Lets a range's leader say something, or be gone.
-    pub fn leader_says(&self, range: RangeId, note: Option<String>) {
+    pub fn leader_says(&self, range: RangeId, note: Option<Note>) {
         let mut shared = self.shared();
         match note {
             Some(note) => drop(shared.notes.insert(range, note)),

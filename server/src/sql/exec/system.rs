@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use proto::range::Note;
 use proto::{Datum, RangeDescriptor, RangeId, ReplicaDescriptor, ReplicaRole, Span, Timestamp};
 
 use super::super::catalog;
@@ -73,10 +74,18 @@ fn range(survey: &RangeSurvey, decision: Option<&Decision>, tables: &[Arc<Table>
         text(replicas(descriptor)),
         number(descriptor.epoch.0),
         status.map_or(Datum::Null, |s| Datum::Bool(s.pinned)),
-        status.and_then(|s| s.note.clone()).map_or(Datum::Null, Datum::Text),
+        status.and_then(|s| s.note.as_ref()).map_or(Datum::Null, |note| text(said(note, tables))),
         decision.map_or(Datum::Null, decided),
         decision.map_or(Datum::Null, |d| moment(d.at)),
     ]
+}
+
+/// A leader's note, and where in its range it applies.
+fn said(note: &Note, tables: &[Arc<Table>]) -> String {
+    match &note.key {
+        Some(key) => format!("at {}: {}", place(key, tables), note.text),
+        None => note.text.clone(),
+    }
 }
 
 /// The nodes that hold replicas: `1,2,3`, and what those are that are no plain voters: `4:learner`.
