@@ -79,10 +79,15 @@ impl Weighing {
         if !self.sampler.pass(now, 1, limits) {
             return;
         }
-        let access = participant::access(operation);
-        for (span, nth) in access.reads.iter().chain(&access.writes).take(SPANS_MAX).zip(0..) {
+        // What latches guard besides has keys of its own, at which no range can be split.
+        let named = participant::named(operation);
+        for (span, nth) in named.iter().take(SPANS_MAX).zip(0..) {
+            // A transaction's anchor is among its writes mostly.
+            if named[..nth].contains(span) {
+                continue;
+            }
             // Which of the requests are kept as samples need not be hard to guess.
-            let dice = (number ^ (nth << 56)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+            let dice = (number ^ ((nth as u64) << 56)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
             self.sampler.touch(Touch { now, span, cost: 1, dice }, row_of, limits);
         }
     }
@@ -186,5 +191,44 @@ impl Replica {
             leading.weighing.middle.push(self.state.descriptor.start.clone());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::request::CommitOne;
+    use proto::transaction::{TxnMeta, Write};
+    use proto::{Span, Timestamp, TxnId};
+
+    use super::*;
+
+    fn commit(key: &str) -> Operation {
+        let (key, start) = (Key::from(key), Timestamp(1));
+        let txn = TxnMeta { id: TxnId(7), attempt: 1, anchor: key.clone(), priority: start, start };
+        let writes = vec![Write::new(key, Some(Vec::new()))];
+        Operation::CommitOne(CommitOne {
+            txn,
+            read: start,
+            timestamp: start,
+            writes,
+            validate: Vec::new(),
+            complete: true,
+        })
+    }
+
+    #[test]
+    fn the_last_range_is_split_where_rows_are_written_and_not_where_their_records_are_guarded() {
+        let limits = SplitLimits::default();
+        let mut weighing = Weighing::new(Duration::ZERO);
+        let mut now = Duration::ZERO;
+        for number in 0..100_000u64 {
+            now = Duration::from_micros(number * 200);
+            let row = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+            weighing.count(now, number, &commit(&format!("k{row:05}")), &limits);
+        }
+        let span = Span { start: Key::from("a"), end: Key::max() };
+        let facts = RangeFacts { span: &span, bytes: 0, middle: &[], load: &weighing.sampler };
+        let Split::At { key, .. } = split(now, &facts, row_of, &limits) else { panic!("it bears twice what it may") };
+        assert!(key >= Key::from("k1") && key < Key::from("k6"), "{key}");
     }
 }
