@@ -22,8 +22,8 @@ pub struct Ledger<'a> {
     pub nodes: Vec<NodeEntry<'a>>,
     pub rulebook: Vec<RuleEntry>,
     pub ranges: Vec<RangeEntry<'a>>,
-    /// Replicas on their way.
-    pub moves: usize,
+    /// Replicas on their way, in parts of which `Settings::small_moves` make one.
+    moves: usize,
     places: BTreeMap<NodeId, Place>,
     /// What two replicas on a pair of nodes cost: see [`pair_penalty`].
     penalties: Vec<u64>,
@@ -45,9 +45,9 @@ pub struct NodeEntry<'a> {
     /// Of the ranges that it leads.
     pub load: u64,
     pub leaders: u64,
-    /// Replicas on their way to it, and from leaders on it.
-    pub incoming: usize,
-    pub sending: usize,
+    /// Replicas on their way to it, and from leaders on it, in the same parts.
+    incoming: usize,
+    sending: usize,
 }
 
 /// Rules with what they mean for each node.
@@ -150,13 +150,13 @@ impl<'a> Ledger<'a> {
             let arrives = going.as_ref().is_some_and(|g| g.add == replica.node);
             let is_far = entry.progress(replica.node) != Progress::CaughtUp;
             if replica.role == ReplicaRole::Learner || (arrives && replica.role == ReplicaRole::NonVoter && is_far) {
-                self.start_move(self.places[&replica.node], entry.leader);
+                self.start_move(range, self.places[&replica.node], entry.leader);
             }
         }
         if let Some(going) = going.filter(|g| range.descriptor.replica_on(g.add).is_none()) {
             let place = self.places[&going.add];
             self.nodes[place].bytes += range.bytes;
-            self.start_move(place, entry.leader);
+            self.start_move(range, place, entry.leader);
         }
         if let Some(leader) = entry.leader {
             self.nodes[leader].load += range.load;
@@ -165,24 +165,31 @@ impl<'a> Ledger<'a> {
     }
 
     /// Counts a replica on its way.
-    pub fn start_move(&mut self, to: Place, leader: Option<Place>) {
-        self.moves += 1;
-        self.nodes[to].incoming += 1;
+    pub fn start_move(&mut self, range: &Range, to: Place, leader: Option<Place>) {
+        let settings = &self.picture.settings;
+        let parts = if range.bytes <= settings.small_bytes { 1 } else { settings.small_moves };
+        self.moves += parts;
+        self.nodes[to].incoming += parts;
         if let Some(leader) = leader {
-            self.nodes[leader].sending += 1;
+            self.nodes[leader].sending += parts;
         }
+    }
+
+    /// Whether less is on its way than so many replicas.
+    fn is_below(&self, parts: usize, replicas_max: usize) -> bool {
+        parts < replicas_max.saturating_mul(self.picture.settings.small_moves)
     }
 
     /// Whether one more replica may be sent.
     pub fn may_send(&self, leader: Option<Place>) -> bool {
         let settings = &self.picture.settings;
-        let free = leader.is_none_or(|l| self.nodes[l].sending < settings.moves_per_node_max);
-        free && self.moves < settings.moves_max
+        let free = leader.is_none_or(|l| self.is_below(self.nodes[l].sending, settings.moves_per_node_max));
+        free && self.is_below(self.moves, settings.moves_max)
     }
 
     /// Whether one more replica may be on its way to a node.
     pub fn has_slot(&self, place: Place) -> bool {
-        self.nodes[place].incoming < self.picture.settings.moves_per_node_max
+        self.is_below(self.nodes[place].incoming, self.picture.settings.moves_per_node_max)
     }
 
     /// How far voters on these nodes are from what the rules and the failure domains ask: the less the better, rules first.

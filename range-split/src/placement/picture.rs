@@ -100,6 +100,9 @@ pub struct Settings {
     pub moves_max: usize,
     /// Replicas on their way to one node, and from leaders on one node.
     pub moves_per_node_max: usize,
+    /// Of ranges that hold no more than this, so many on their way count as one: what they take is rounds, and hardly any bandwidth.
+    pub small_bytes: u64,
+    pub small_moves: usize,
     /// Pairs of neighbours that are being brought together and merged, at one time.
     pub merges_max: usize,
     /// Moves of leadership in one plan, for balance or preference.
@@ -125,6 +128,8 @@ impl Default for Settings {
             retry_after: Duration::from_secs(10),
             moves_max: 32,
             moves_per_node_max: 4,
+            small_bytes: 1 << 20,
+            small_moves: 8,
             merges_max: 8,
             transfers_max: 64,
             full_permille: 900,

@@ -182,7 +182,7 @@ impl Writer<'_, '_> {
     }
 
     fn start(&mut self, range: &RangeEntry<'_>, to: Place, remove: Option<Place>, reason: &Reason) {
-        self.ledger.start_move(to, range.leader);
+        self.ledger.start_move(range.range, to, range.leader);
         let remove = remove.map(|place| self.ledger.nodes[place].id);
         let (add, since) = (self.ledger.nodes[to].id, self.ledger.picture.now);
         let going = Move { add, remove, since, reason: Some(reason.clone()) };
