@@ -167,7 +167,7 @@ impl<'a> Ledger<'a> {
     /// Counts a replica on its way.
     pub fn start_move(&mut self, range: &Range, to: Place, leader: Option<Place>) {
         let settings = &self.picture.settings;
-        let parts = if range.bytes <= settings.small_bytes { 1 } else { settings.small_moves };
+        let parts = if range.size <= settings.small_bytes { 1 } else { settings.small_moves };
         self.moves += parts;
         self.nodes[to].incoming += parts;
         if let Some(leader) = leader {
