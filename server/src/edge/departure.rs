@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::sql::Error;
 use crate::sql::error::state;
+use crate::sql::{CommitWatch, Error};
 
 /// How long transactions that were rolled back in the end may take for that, and commits to be answered.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -57,6 +57,14 @@ impl Departure {
         self.0.ending.cancelled().await;
     }
 
+    /// Waits until what runs is to be dropped, so that it has had no effect: never, if a commit has begun when what is open is ended.
+    pub async fn ending_unless(&self, commit: &CommitWatch) {
+        self.ending().await;
+        if commit.has_begun() {
+            std::future::pending().await
+        }
+    }
+
     /// Has everybody leave: open transactions get so much time for it.
     pub async fn clear(&self, patience: Duration) {
         self.0.leaving.cancel();
@@ -72,7 +80,7 @@ impl Departure {
 
 /// The error for work that was not begun, or was rolled back. It has had no effect.
 pub fn error() -> Error {
-    Error::new(state::ADMIN_SHUTDOWN, "the node is about to stop: this has had no effect")
+    Error::new(state::ADMIN_SHUTDOWN, "the node is about to stop: what it has not answered has had no effect")
         .hint("Run it again on another node.")
 }
 
@@ -83,12 +91,21 @@ pub fn refusal() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
+    use crate::sql::testing::MemoryKv;
+    use crate::sql::{Limits, SessionOptions, Sql};
+
+    fn with_somebody() -> (Departure, Stay) {
+        let departure = Departure::default();
+        let stay = departure.enter().unwrap_or_else(|e| panic!("{e}"));
+        (departure, stay)
+    }
 
     #[tokio::test]
     async fn who_is_there_is_waited_for_and_nobody_enters_any_more() {
-        let departure = Departure::default();
-        let stay = departure.enter().unwrap_or_else(|e| panic!("{e}"));
+        let (departure, stay) = with_somebody();
         let clearing = tokio::spawn({
             let departure = departure.clone();
             async move { departure.clear(Duration::from_secs(3600)).await }
@@ -102,8 +119,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_does_not_go_is_told_to_end() {
-        let departure = Departure::default();
-        let stay = departure.enter().unwrap_or_else(|e| panic!("{e}"));
+        let (departure, stay) = with_somebody();
         let ended = tokio::spawn({
             let departure = departure.clone();
             async move {
@@ -113,5 +129,25 @@ mod tests {
         });
         departure.clear(Duration::from_millis(1)).await;
         ended.await.unwrap();
+    }
+    #[tokio::test]
+    async fn what_has_begun_to_commit_is_not_said_to_have_had_no_effect() {
+        let sql = Sql::new(Arc::new(MemoryKv::default()), Limits::default());
+        let mut session = sql.session(SessionOptions::default());
+        let mut run = async |text: &str| {
+            let watch = session.commit_watch();
+            for statement in session.parse(text).unwrap() {
+                let prepared = session.prepare(&statement, &[]).await.unwrap();
+                session.execute(&prepared, Vec::new()).await.unwrap().collect().await.unwrap();
+            }
+            watch
+        };
+        run("CREATE TABLE t (a INT PRIMARY KEY)").await;
+        let departure = Departure::default();
+        departure.clear(Duration::ZERO).await;
+        let watch = run("BEGIN; INSERT INTO t VALUES (1); ROLLBACK").await;
+        assert!(departure.ending_unless(&watch).now_or_never().is_some());
+        let watch = run("INSERT INTO t VALUES (1)").await;
+        assert!(departure.ending_unless(&watch).now_or_never().is_none());
     }
 }

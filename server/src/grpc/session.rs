@@ -175,20 +175,13 @@ impl Session {
     ) -> Result<Ended<T>, Over> {
         tokio::pin!(work);
         let departure = self.departure.clone();
-        let mut lasts = true;
         loop {
             let reads = !self.has_said_all && self.waiting.len() < REQUESTS_QUEUED_MAX;
             let message = tokio::select! {
                 biased;
                 done = &mut work => return Ok(Ended::Done(done)),
                 () = self.answers.closed() => Err(Over),
-                () = departure.ending(), if lasts => {
-                    lasts = false;
-                    if !commit.is_committing() {
-                        return Ok(Ended::Dropped(departure::error()));
-                    }
-                    continue;
-                }
+                () = departure.ending_unless(&commit) => return Ok(Ended::Dropped(departure::error())),
                 message = self.requests.message(), if reads => message.map_err(|_| Over),
             };
             match message {

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::admin::AdminBackend;
 use super::session::{Outlet, Session, Statement};
 use super::status::status;
-use crate::edge::departure::Departure;
+use crate::edge::departure::{self, Departure};
 use crate::kv::Kv;
 use crate::sql::{SessionOptions, Sql};
 
@@ -69,11 +69,11 @@ impl SqlApi for SqlService {
         let stay = self.departure.enter().map_err(|error| status(&error))?;
         let request = request.into_inner();
         let (answers, receiver) = mpsc::channel(ANSWERS_QUEUED_MAX);
-        let (sql, kv) = (self.sql.clone(), self.kv.clone());
+        let (sql, kv, departure) = (self.sql.clone(), self.kv.clone(), self.departure.clone());
         tokio::spawn(async move {
             let gone = answers.clone();
             tokio::select! {
-                () = execute_once(sql, kv, request, answers) => {}
+                () = execute_once(sql, kv, &departure, request, answers) => {}
                 // Dropping the session rolls the statement back.
                 () = gone.closed() => {}
             }
@@ -87,6 +87,7 @@ impl SqlApi for SqlService {
 async fn execute_once(
     sql: Arc<Sql>,
     kv: Arc<dyn Kv>,
+    departure: &Departure,
     request: v1::ExecuteRequest,
     answers: mpsc::Sender<Result<v1::ExecuteResponse, Status>>,
 ) {
@@ -100,7 +101,12 @@ async fn execute_once(
     };
     let statement = Statement { execute, started: kv.monotonic() };
     let outlet = Outlet { answers, wrap: execute_response };
-    let result = statement.run(&mut session, kv.as_ref(), &outlet).await;
+    let commit = session.commit_watch();
+    let result = tokio::select! {
+        biased;
+        result = statement.run(&mut session, kv.as_ref(), &outlet) => result,
+        () = departure.ending_unless(&commit) => Err(departure::error()),
+    };
     session.close().await;
     if let Err(error) = result {
         // A client that has gone needs no answer.

@@ -126,7 +126,6 @@ where
 {
     let next_is_sync = reader.next_is_sync();
     let mut runs = matches!(message, Message::Query(_) | Message::Execute(_));
-    let mut lasts = true;
     let commit = backend.commit_watch();
     let work = handle(backend, message, next_is_sync);
     tokio::pin!(work);
@@ -139,12 +138,7 @@ where
                     return Ok(Next::Cancelled);
                 }
             }
-            () = departure.ending(), if lasts => {
-                if !commit.is_committing() {
-                    return Ok(Next::Leave);
-                }
-                lasts = false;
-            }
+            () = departure.ending_unless(&commit) => return Ok(Next::Leave),
             () = reader.gone(), if runs => {
                 if !commit.is_committing() {
                     return Ok(Next::End);

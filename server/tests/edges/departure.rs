@@ -6,6 +6,7 @@ use client::driver::{Client, Config};
 use futures::FutureExt;
 use proto::v1;
 use proto::v1::key_range_client::KeyRangeClient;
+use proto::v1::sql_client::SqlClient;
 use tokio_postgres::NoTls;
 use tonic_types::StatusExt;
 
@@ -14,17 +15,10 @@ use crate::node::Node;
 /// More than any test waits for.
 const LONG: Duration = Duration::from_secs(60);
 
-async fn accounts(node: &Node) -> Client {
-    let db = node.client().await;
-    db.execute("CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8 NOT NULL)", &[]).await.unwrap();
-    db.execute("INSERT INTO accounts VALUES (1, 100), (2, 50)", &[]).await.unwrap();
-    db
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_transactions_end_and_nothing_else_begins() {
     let node = Node::start().await;
-    let db = accounts(&node).await;
+    let db = node.accounts().await;
     let mut idle = db.session().await.unwrap();
     let mut tx = db.begin().await.unwrap();
     tx.execute("UPDATE accounts SET balance = 0 WHERE id = 1", &[]).await.unwrap();
@@ -45,7 +39,7 @@ async fn open_transactions_end_and_nothing_else_begins() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_statement_that_crosses_the_farewell_is_known_not_to_have_run() {
     let node = Node::start().await;
-    let db = accounts(&node).await;
+    let db = node.accounts().await;
     let mut sessions = Vec::new();
     for _ in 0..20 {
         sessions.push(db.session().await.unwrap());
@@ -66,7 +60,7 @@ async fn a_statement_that_crosses_the_farewell_is_known_not_to_have_run() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_end_is_rolled_back() {
     let node = Node::start().await;
-    let db = accounts(&node).await;
+    let db = node.accounts().await;
     let mut tx = db.begin().await.unwrap();
     tx.execute("UPDATE accounts SET balance = 0 WHERE id = 1", &[]).await.unwrap();
     let mut keys = KeyRangeClient::connect(format!("http://{}", node.grpc)).await.unwrap();
@@ -83,10 +77,23 @@ async fn what_does_not_end_is_rolled_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_without_a_session_is_dropped_as_well() {
+    let node = Node::start().await;
+    node.accounts().await;
+    node.slow_splits();
+    let mut client = SqlClient::connect(format!("http://{}", node.grpc)).await.unwrap();
+    let sql = "ALTER TABLE accounts SPLIT AT VALUES (2)".to_string();
+    let mut answers = client.execute(v1::ExecuteRequest { sql, ..Default::default() }).await.unwrap().into_inner();
+    node.departure.clear(Duration::from_millis(50)).await;
+    let error = answers.message().await.unwrap_err();
+    assert_eq!(error.get_details_error_info().unwrap().reason, "NODE_STOPPING", "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_driver_goes_on_with_the_next_node() {
     let (first, second) = (Node::start().await, Node::start().await);
     for node in [&first, &second] {
-        accounts(node).await;
+        node.accounts().await;
     }
     let db = Client::with_config(Config::new(&format!("{},{}", first.grpc, second.grpc)).unwrap()).await.unwrap();
     for _ in 0..4 {
@@ -106,7 +113,7 @@ async fn the_driver_goes_on_with_the_next_node() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_clients_are_told_as_by_postgres() {
     let node = Node::start().await;
-    accounts(&node).await;
+    node.accounts().await;
     let parameters = format!("host=127.0.0.1 port={} user=ann dbname=meridian", node.pg.port());
     let connect = async || tokio_postgres::connect(&parameters, NoTls).await;
     let ((idle, idle_connection), (mut busy, busy_connection)) = (connect().await.unwrap(), connect().await.unwrap());

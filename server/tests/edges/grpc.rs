@@ -2,21 +2,14 @@
 
 use std::time::Duration;
 
+use client::Value;
 use client::driver::{DataType, ErrorKind, Place, RangeScope, TransactionOptions};
-use client::{Client, Value};
 use proto::v1;
 use proto::v1::sql_client::SqlClient;
 use server::grpc::HandleLimits;
 use tonic_types::StatusExt;
 
 use crate::node::Node;
-
-async fn accounts(node: &Node) -> Client {
-    let db = node.client().await;
-    db.execute("CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8 NOT NULL)", &[]).await.unwrap();
-    db.execute("INSERT INTO accounts VALUES (1, 100), (2, 50)", &[]).await.unwrap();
-    db
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn values_of_every_type_go_in_and_come_out() {
@@ -56,7 +49,7 @@ async fn values_of_every_type_go_in_and_come_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn errors_keep_their_place_and_fail_the_transaction() {
     let node = Node::start().await;
-    let db = accounts(&node).await;
+    let db = node.accounts().await;
     let mut tx = db.begin().await.unwrap();
     let error = tx.query("SELECT balnace FROM accounts", &[]).await.unwrap_err();
     assert_eq!((error.sqlstate(), error.position(), error.kind()), ("42703", Some(8), ErrorKind::Refused));
@@ -71,7 +64,7 @@ async fn errors_keep_their_place_and_fail_the_transaction() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_parameter_fails_the_transaction() {
     let node = Node::start().await;
-    let db = accounts(&node).await;
+    let db = node.accounts().await;
     let mut tx = db.begin().await.unwrap();
     tx.query("SELECT * FROM accounts WHERE id = $1", &[&"many"]).await.unwrap_err();
     assert_eq!(tx.query("SELECT 1", &[]).await.unwrap_err().sqlstate(), "25P02");
@@ -101,7 +94,7 @@ async fn large_results_come_in_batches() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_statement_can_be_cancelled() {
     let node = Node::start().await;
-    let db = accounts(&node).await;
+    let db = node.accounts().await;
     node.slow_splits();
     let mut session = db.session().await.unwrap();
     let canceller = session.canceller();
@@ -117,7 +110,7 @@ async fn a_running_statement_can_be_cancelled() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_tells_its_timestamp() {
     let node = Node::start().await;
-    let db = accounts(&node).await;
+    let db = node.accounts().await;
     let first = db.run("UPDATE accounts SET balance = 1 WHERE id = 1", &[]).await.unwrap();
     let done = db
         .transact_with(TransactionOptions::default(), async |mut tx| {
@@ -132,7 +125,7 @@ async fn a_commit_tells_its_timestamp() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn single_statements_need_no_session() {
     let node = Node::start().await;
-    accounts(&node).await;
+    node.accounts().await;
     let mut client = SqlClient::connect(format!("http://{}", node.grpc)).await.unwrap();
     let request = |sql: &str| v1::ExecuteRequest { sql: sql.into(), ..Default::default() };
     let mut answers = client.execute(request("SELECT balance FROM accounts")).await.unwrap().into_inner();
@@ -204,7 +197,7 @@ async fn a_transaction_that_is_not_used_expires() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn operators_see_nodes_and_ranges_and_can_split() {
     let node = Node::start().await;
-    let db = accounts(&node).await;
+    let db = node.accounts().await;
     let admin = db.admin();
     admin.split(Place::row("accounts", &[&2i64])).await.unwrap();
     assert_eq!(admin.ranges(RangeScope::Table("accounts".into())).await.unwrap().len(), 2);
@@ -250,7 +243,7 @@ async fn the_bank_keeps_its_money() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_under_an_idempotency_key_is_done_once() {
     let node = Node::start().await;
-    let db = accounts(&node).await;
+    let db = node.accounts().await;
     let mut seen = Vec::new();
     for run in 0..3 {
         let client = node.client().await;
@@ -283,7 +276,7 @@ async fn work_under_an_idempotency_key_is_done_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_single_statement_may_have_a_key_too() {
     let node = Node::start().await;
-    let db = accounts(&node).await;
+    let db = node.accounts().await;
     let add = "UPDATE accounts SET balance = balance + $1 WHERE id = 1 RETURNING balance";
     for run in 0..2 {
         let keyed = db.with_idempotency_key("add");
@@ -300,7 +293,7 @@ async fn a_single_statement_may_have_a_key_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_of_one_statement_may_have_a_key() {
     let node = Node::start().await;
-    let db = accounts(&node).await;
+    let db = node.accounts().await;
     let mut client = SqlClient::connect(format!("http://{}", node.grpc)).await.unwrap();
     for _ in 0..2 {
         let request = v1::ExecuteRequest {

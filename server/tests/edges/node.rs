@@ -58,6 +58,14 @@ impl Node {
     pub async fn client(&self) -> client::Client {
         client::Client::connect(&self.grpc.to_string()).await.unwrap()
     }
+
+    /// A client, of a table with two accounts.
+    pub async fn accounts(&self) -> client::Client {
+        let db = self.client().await;
+        db.execute("CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8 NOT NULL)", &[]).await.unwrap();
+        db.execute("INSERT INTO accounts VALUES (1, 100), (2, 50)", &[]).await.unwrap();
+        db
+    }
 }
 
 struct Backend;

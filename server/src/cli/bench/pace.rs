@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
+/// Samples in which transfers are counted to find the slowest tenth of a second.
+const WINDOW: usize = 10;
 
 /// Counts the transfers of a running bank, again and again.
 pub struct Watch {
@@ -59,9 +61,9 @@ impl Pace {
         growth(self.within(from, length))
     }
 
-    /// Transfers a second in the slowest part of it that is ten samples long.
+    /// Transfers a second in the slowest part of it that is so long.
     pub fn slowest_tenth_of_second(&self, from: Instant, length: Duration) -> f64 {
-        let slowest = self.within(from, length).windows(11).map(growth).fold(f64::INFINITY, f64::min);
+        let slowest = self.within(from, length).windows(WINDOW + 1).map(growth).fold(f64::INFINITY, f64::min);
         if slowest.is_finite() { slowest } else { 0.0 }
     }
 

@@ -31,7 +31,7 @@ mod transaction;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use proto::transaction::TxnAddress;
 use proto::{DataType, Datum, Timestamp};
@@ -88,7 +88,7 @@ impl Sql {
             info,
             state: State::Idle,
             running: false,
-            committing: Arc::default(),
+            commits: Arc::default(),
             request_key: None,
             before_local: BTreeMap::new(),
         }
@@ -135,8 +135,8 @@ pub struct Session {
     state: State,
     /// Set while a statement runs. Found set by the next one, that statement was cancelled.
     running: bool,
-    /// Set while a commit is under way, shared with the guard of the statement's timeout.
-    committing: Arc<AtomicBool>,
+    /// Counts beginnings and ends of commits: odd while one is under way.
+    commits: Arc<AtomicU64>,
     /// The idempotency key that came with the statement that runs.
     request_key: Option<IdempotencyKey>,
     /// What `SET LOCAL` has set in the open block, with the values to go back to.
@@ -145,11 +145,19 @@ pub struct Session {
 
 /// Knows whether a session is committing. A statement that is dropped then leaves nobody who knows how it ended.
 #[derive(Clone, Debug)]
-pub struct CommitWatch(Arc<AtomicBool>);
+pub struct CommitWatch {
+    commits: Arc<AtomicU64>,
+    before: u64,
+}
 
 impl CommitWatch {
     pub fn is_committing(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.commits.load(Ordering::Relaxed) % 2 == 1
+    }
+
+    /// Whether a commit has begun since the watch was asked for. What is dropped then may have had an effect.
+    pub fn has_begun(&self) -> bool {
+        self.commits.load(Ordering::Relaxed) != self.before
     }
 }
 
@@ -238,7 +246,7 @@ impl Session {
 
     /// Tells, while a statement runs, whether it may still be dropped.
     pub fn commit_watch(&self) -> CommitWatch {
-        CommitWatch(self.committing.clone())
+        CommitWatch { commits: self.commits.clone(), before: self.commits.load(Ordering::Relaxed) }
     }
 
     /// The number that names the session to its client.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::{Either, select};
@@ -18,7 +18,7 @@ use super::keyed::Request;
 use super::past;
 use super::rows::{Outcome, Stream};
 use super::transaction::{Active, Attempts, Extent, explain_conflict};
-use super::{Completion, Prepared, Rows, Session, State};
+use super::{CommitWatch, Completion, Prepared, Rows, Session, State};
 use crate::kv::{self, BeginOptions, Committed, Kv};
 
 impl Session {
@@ -372,7 +372,7 @@ impl Session {
     pub(super) async fn commit(&mut self, mut active: Active) -> Result<Committed> {
         let sql = self.sql.clone();
         let key = active.guard.as_ref().map(|guard| guard.key().clone());
-        self.committing.store(true, Ordering::Relaxed);
+        self.commits.fetch_add(1, Ordering::Relaxed);
         let ended = match &mut active.guard {
             Some(guard) => guard.end(&mut *active.txn, &*sql.kv).await.map_err(Error::from),
             None => Ok(None),
@@ -382,7 +382,7 @@ impl Session {
             Ok(Some(first)) => Ok(first),
             Err(error) => Err(error),
         };
-        self.committing.store(false, Ordering::Relaxed);
+        self.commits.fetch_add(1, Ordering::Relaxed);
         if let (Some(key), Ok(_)) = (key, &committed) {
             self.use_up(&key);
         }
@@ -445,13 +445,13 @@ impl Session {
 struct TimeLimit {
     kv: Arc<dyn Kv>,
     timeout: Option<Duration>,
-    committing: Arc<AtomicBool>,
+    commit: CommitWatch,
 }
 
 impl TimeLimit {
     fn of(session: &Session) -> TimeLimit {
         let timeout = session.info.variables.statement_timeout();
-        TimeLimit { kv: session.sql.kv.clone(), timeout, committing: session.committing.clone() }
+        TimeLimit { kv: session.sql.kv.clone(), timeout, commit: session.commit_watch() }
     }
 
     /// Gives up work that takes too long, unless it is committing already.
@@ -459,7 +459,7 @@ impl TimeLimit {
         let Some(timeout) = self.timeout else { return work.await };
         match select(work, self.kv.sleep(timeout)).await {
             Either::Left((result, _)) => result,
-            Either::Right((_, work)) if self.committing.load(Ordering::Relaxed) => work.await,
+            Either::Right((_, work)) if self.commit.is_committing() => work.await,
             Either::Right(_) => Err(Error::new(state::QUERY_CANCELED, "canceling statement due to statement timeout")),
         }
     }
